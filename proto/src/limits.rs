@@ -1,0 +1,56 @@
+//! Every bound on the wire, with its unit and its reason (AGREE).
+
+/// One frame's payload, bytes. Large data is cut into pieces; an offer of the largest closure still fits.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// A hello, bytes: sent before the other side is known to be a member, so kept small.
+pub const HELLO_BYTES_MAX: usize = 16 << 10;
+/// One pairing frame, bytes.
+pub const PAIRING_BYTES_MAX: usize = 4 << 10;
+/// The records, key and addresses that an inviter hands over, bytes.
+pub const WELCOME_BYTES_MAX: usize = 2 << 20;
+/// A path, bytes (Linux's PATH_MAX).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// One component of a path, bytes (NAME_MAX of the usual file systems).
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Components in a path.
+pub const PATH_DEPTH_MAX: usize = 64;
+/// Files, links and directories in one job's closure.
+pub const CLOSURE_ENTRIES_MAX: usize = 20_000;
+/// One blob, bytes.
+pub const BLOB_BYTES_MAX: u64 = 512 << 20;
+/// All inputs of one job, bytes.
+pub const JOB_INPUT_BYTES_MAX: u64 = 2 << 30;
+/// All outputs of one job, bytes.
+pub const JOB_OUTPUT_BYTES_MAX: u64 = 2 << 30;
+/// Files that one job may return.
+pub const JOB_OUTPUTS_MAX: usize = 64;
+/// What a job may print, both streams together, bytes.
+pub const JOB_TEXT_BYTES_MAX: usize = 64 << 20;
+/// Arguments of one job, bytes together.
+pub const ARGV_BYTES_MAX: usize = 1 << 20;
+/// Arguments of one job, items.
+pub const ARGV_ITEMS_MAX: usize = 32_768;
+/// Environment of one job, bytes together.
+pub const ENV_BYTES_MAX: usize = 64 << 10;
+/// Environment of one job, items.
+pub const ENV_ITEMS_MAX: usize = 512;
+/// How many times its compressed size a blob may have.
+pub const COMPRESSION_RATIO_MAX: u64 = 200;
+/// Entries that one connection may name before it must be opened anew.
+pub const NAMES_MAX: usize = 2_000_000;
+/// Wall time of one job, milliseconds.
+pub const JOB_WALL_MS_MAX: u64 = 10 * 60 * 1000;
+/// Jobs at once on one connection.
+pub const STREAMS_MAX: u32 = 256;
+/// A name of a machine or a mesh, bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// A signed record, bytes.
+pub const RECORD_BYTES_MAX: usize = 1024;
+/// Live records of a mesh.
+pub const RECORDS_MAX: usize = 1024;
+/// Links between a member and the founder.
+pub const CHAIN_DEPTH_MAX: usize = 8;
+/// Toolchains that one machine advertises.
+pub const TOOLCHAINS_MAX: usize = 256;
+/// Addresses kept or told of one machine.
+pub const ADDRESSES_MAX: usize = 32;

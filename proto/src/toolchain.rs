@@ -1,0 +1,104 @@
+//! What a compiler's fingerprint is made of (AGREE).
+
+use crate::{digest::Digest, path::AbsPath};
+use serde::{Deserialize, Serialize};
+
+/// Names everything that decides a compiler's output. Two machines with equal fingerprints have the same files at the
+/// same paths. Never made from a name or a version string.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub Digest);
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One file, link or directory of a toolchain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// Where it is on the machine.
+    pub path: AbsPath,
+    /// What it is.
+    pub node: PartNode,
+}
+
+/// What a [`Part`] is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PartNode {
+    /// A regular file.
+    File {
+        /// Its content.
+        digest: Digest,
+        /// Its size, bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its text.
+        target: Vec<u8>,
+    },
+    /// A directory that drivers look for, or that must exist to be walked through.
+    Directory,
+}
+
+/// Everything that decides the output of one compiler, as asked for by one path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The path by which the compiler is run; often a symbolic link among the parts.
+    pub driver: AbsPath,
+    /// What it says of itself, labelled and sorted: target, specs, search directories.
+    pub facts: Vec<(String, Vec<u8>)>,
+    /// Its files, sorted by path, no path twice.
+    pub parts: Vec<Part>,
+}
+
+impl Manifest {
+    /// The fingerprint: BLAKE3, under a context of its own, of the manifest's encoding with the parts and facts sorted.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut sorted = self.clone();
+        sorted.facts.sort();
+        sorted.parts.sort();
+        sorted.parts.dedup();
+        let bytes = postcard::to_stdvec(&sorted).expect("a manifest has no type that postcard cannot write");
+        let mut hasher = blake3::Hasher::new_derive_key("mesh 2026 toolchain fingerprint v1");
+        hasher.update(&bytes);
+        Fingerprint(Digest(*hasher.finalize().as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(parts: Vec<Part>) -> Manifest {
+        Manifest {
+            driver: AbsPath::new("/usr/bin/gcc").expect("normal"),
+            facts: vec![("target".into(), b"x".to_vec())],
+            parts,
+        }
+    }
+
+    fn file(path: &str, content: &[u8]) -> Part {
+        let node = PartNode::File { digest: Digest::of(content), size: content.len() as u64, executable: true };
+        Part { path: AbsPath::new(path).expect("normal"), node }
+    }
+
+    #[test]
+    fn order_does_not_matter_and_everything_else_does() {
+        let one = manifest(vec![file("/a", b"1"), file("/b", b"2")]);
+        assert_eq!(one.fingerprint(), manifest(vec![file("/b", b"2"), file("/a", b"1")]).fingerprint());
+        for other in [
+            manifest(vec![file("/a", b"1"), file("/b", b"3")]),
+            manifest(vec![file("/a", b"1"), file("/c", b"2")]),
+            manifest(vec![file("/a", b"1")]),
+            Manifest { facts: vec![("target".into(), b"y".to_vec())], ..one.clone() },
+            Manifest { driver: AbsPath::new("/usr/bin/cc").expect("normal"), ..one.clone() },
+        ] {
+            assert_ne!(one.fingerprint(), other.fingerprint());
+        }
+    }
+}

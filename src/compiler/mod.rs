@@ -1,0 +1,1 @@
+//! What a compiler command line means (DECIDE).

@@ -1,0 +1,1 @@
+//! Cores, load, the clock (DO).

@@ -1,0 +1,1 @@
+//! The only code that sees quinn, rustls and mdns-sd (DO).

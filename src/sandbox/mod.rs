@@ -1,0 +1,1 @@
+//! Runs one program with nothing but what its policy lists (DO).

@@ -1,0 +1,1 @@
+//! Finds compilers, fingerprints them, closes over their files (DO).

@@ -1,0 +1,1 @@
+//! Runs one foreign job (DO).
