@@ -9,14 +9,14 @@
 // pub mod advert;
 pub mod closure;
 pub mod digest;
-// pub mod exchange;
+pub mod exchange;
 pub mod frame;
 pub mod job;
-// pub mod key;
+pub mod key;
 pub mod limits;
 // pub mod membership;
-// pub mod message;
-// pub mod naming;
+pub mod message;
+pub mod naming;
 // pub mod pairing;
 pub mod path;
 pub mod peer;
