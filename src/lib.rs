@@ -6,10 +6,12 @@
 pub mod agent;
 pub mod cmd;
 pub mod compiler;
+pub mod env;
 pub mod host;
 pub mod inputs;
 pub mod net;
 pub mod observe;
+pub mod places;
 pub mod reason;
 pub mod sandbox;
 pub mod sched;

@@ -1,2 +1,9 @@
 //! argv → command → exit code.
-fn main() {}
+use mesh::cmd::cc::{Called, called, run};
+
+fn main() {
+    match called(std::env::args_os().collect()) {
+        Called::Launcher { words, masquerade } => run(words, masquerade),
+        Called::Mesh => std::process::exit(mesh::cmd::main().into()),
+    }
+}

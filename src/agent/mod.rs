@@ -1,1 +1,3 @@
 //! The loop that knows everybody (DO).
+
+pub mod wire;

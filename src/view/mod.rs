@@ -1,1 +1,3 @@
 //! What people see (DECIDE).
+
+pub mod snapshot;
