@@ -1,3 +1,4 @@
 //! The loop that knows everybody (DO).
 
+pub mod dial;
 pub mod wire;
