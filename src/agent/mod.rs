@@ -1,4 +1,6 @@
 //! The loop that knows everybody (DO).
 
 pub mod dial;
+pub mod outputs;
+pub mod records;
 pub mod wire;
