@@ -198,7 +198,12 @@ fn check_everywhere(file: &str, all: &[Token], out: &mut Vec<Complaint>) {
     for (at, token) in all.iter().enumerate() {
         let is = |texts: &[&str]| stands(all, at, texts);
         if is(&["#", "[", "ignore"]) {
-            complain(out, file, token.line, "#[ignore] hides a test; make it run, or skip visibly for a stated reason");
+            complain(
+                out,
+                file,
+                token.line,
+                "the attribute hides a test; make it run, or skip visibly for a stated reason",
+            );
         }
         if is(&["unsafe"]) && !UNSAFE_ALLOWED.iter().any(inside) {
             complain(out, file, token.line, "unsafe belongs into src/sandbox/{linux,macos}.rs; rustix has safe calls");
