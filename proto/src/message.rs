@@ -11,11 +11,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The first frame on a bidirectional stream: what it is for.
+/// The first frame on every bidirectional stream but the control stream: what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamHead {
-    /// The control stream; a hello follows.
-    Control,
     /// A job.
     Job(Box<Offer>),
 }
