@@ -14,6 +14,9 @@ const UNSAFE_ALLOWED: &[&str] = &["src/sandbox/linux", "src/sandbox/macos", "src
 /// Who may print: commands, and the program's first lines.
 const PRINTERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs"];
 
+/// Who may end the process: those, and the child that the sandbox forks.
+const ENDERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs", "src/sandbox/"];
+
 /// Which modules a module may name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Knows {
@@ -236,8 +239,8 @@ fn check_product(file: &str, code: &[Token], named: &[Path], out: &mut Vec<Compl
         if path.starts_with(&["anyhow"]) && !printer {
             complain(out, file, path.line, "anyhow is for src/cmd and main; use the module's own error enum");
         }
-        if path.has(&["process", "exit"]) && !printer {
-            complain(out, file, path.line, "only src/cmd and main end the process; return an error");
+        if path.has(&["process", "exit"]) && !ENDERS.iter().any(|place| file.starts_with(place)) {
+            complain(out, file, path.line, "only src/cmd, main and a sandbox's child end the process; return an error");
         }
     }
 }
