@@ -84,6 +84,7 @@ fn layers_that_may_not_know_each_other_are_caught() {
     caught("src/agent/a.rs", "//! (DO)\nuse crate::cmd::peers;", "agent may not know cmd");
     caught("src/config.rs", "//! (DO)\nuse crate::cmd;", "config may not know cmd");
     caught("src/view/a.rs", "//! (DECIDE)\nuse crate::net::Link;", "view may not know net");
+    caught("src/view/a.rs", "//! (DECIDE)\nuse crate::agent::Agent;", "view may not know agent");
     passes("src/cmd/a.rs", "//! (DO)\nuse crate::{agent, net, view};");
     passes("src/worker/a.rs", "//! (DO)\nuse crate::{sandbox, store}; use super::run; use mesh_proto::job::Job;");
     passes("src/net/a.rs", "//! (DO)\n// use crate::store;\nconst A: &str = \"crate::store\";");
@@ -113,10 +114,12 @@ fn impure_words_in_pure_files_are_caught() {
 
 #[test]
 fn files_that_do_not_say_their_kind_are_caught() {
-    caught("src/sched/a.rs", "//! Chooses.\n", "either (DECIDE) or (DO)");
-    caught("src/sched/a.rs", "//! Chooses (DECIDE), runs (DO).\n", "either (DECIDE) or (DO)");
-    caught("src/sched/a.rs", "//! Chooses.\n//!\n//! Late (DECIDE).\n", "either (DECIDE) or (DO)");
+    caught("src/sched/a.rs", "//! Chooses.\n", "must say (AGREE), (DECIDE) or (DO)");
+    caught("src/sched/a.rs", "//! Chooses (DECIDE), runs (DO).\n", "must say (AGREE), (DECIDE) or (DO)");
+    caught("src/sched/a.rs", "//! Chooses.\n//!\n//! Late (DECIDE).\n", "must say (AGREE), (DECIDE) or (DO)");
     caught("proto/src/a.rs", "//! Chooses (DECIDE).\n", "must say (AGREE)");
+    passes("src/agent/wire.rs", "//! Speaks (AGREE, on one machine).\n");
+    passes("src/bin/a.rs", "//! The other program.\n");
     caught("src/lib.rs", "//! The map.\n", "#![deny(unsafe_code)]");
     caught("proto/src/lib.rs", "//! (AGREE)\n#![deny(unsafe_code)]", "#![forbid(unsafe_code)]");
     passes("src/sched/a.rs", "//! Chooses among\n//! peers (DECIDE).\n");
@@ -139,6 +142,7 @@ fn unfinished_and_dangerous_code_is_caught() {
     passes("src/cmd/a.rs", "//! (DO)\nfn f() { println!(\"x\") }");
     caught("src/host/a.rs", "//! (DO)\nuse anyhow::Result;", "anyhow is for");
     caught("src/host/a.rs", "//! (DO)\nfn f() { std::process::exit(1) }", "end the process");
+    passes("src/sandbox/a.rs", "//! (DO)\nfn f() { std::process::exit(1) }");
 }
 
 #[test]

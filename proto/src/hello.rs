@@ -13,6 +13,24 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
+/// Codes with which a connection is ended (QUIC's application errors).
+pub mod close {
+    /// Everything that was to be said was said.
+    pub const DONE: u32 = 0x2000;
+    /// The other side is no member (any more).
+    pub const NOT_MEMBER: u32 = 0x2001;
+    /// The agent is stopping.
+    pub const LEAVING: u32 = 0x2002;
+    /// The other one of two connections between this pair is kept.
+    pub const DUPLICATE: u32 = 0x2003;
+    /// Too much at once.
+    pub const BUSY: u32 = 0x2004;
+    /// A message broke the protocol.
+    pub const MALFORMED: u32 = 0x2005;
+    /// A pairing was refused; the last message says why.
+    pub const PAIRING_REFUSED: u32 = 0x2101;
+}
+
 /// A program version, bytes of text.
 const AGENT_VERSION_BYTES_MAX: usize = 32;
 

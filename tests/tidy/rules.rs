@@ -12,7 +12,10 @@ const EMPTY_NAMES: &[&str] = &["common", "handler2", "helper", "helpers", "manag
 /// Where `unsafe` may stand: these files, and folders of these names.
 const UNSAFE_ALLOWED: &[&str] = &["src/sandbox/linux", "src/sandbox/macos", "src/host/macos"];
 /// Who may print: commands, and the program's first lines.
-const PRINTERS: &[&str] = &["src/cmd/", "src/main.rs"];
+const PRINTERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs"];
+
+/// Who may end the process: those, and the child that the sandbox forks.
+const ENDERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs", "src/sandbox/"];
 
 /// Which modules a module may name.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +30,10 @@ pub(crate) enum Knows {
 /// commit that does nothing else.
 pub(crate) const LAYERS: &[(&str, Knows)] = &[
     ("main", Knows::AllBut(&[])),
+    ("bin", Knows::AllBut(&[])),
     ("cmd", Knows::AllBut(&[])),
-    ("agent", Knows::AllBut(&["cmd", "view"])),
-    ("view", Knows::Only(&["agent", "proto", "reason", "sched"])),
+    ("agent", Knows::AllBut(&["cmd"])),
+    ("view", Knows::Only(&["proto", "reason", "sched"])),
     ("compiler", Knows::Only(&["proto", "reason"])),
     ("sched", Knows::Only(&["compiler", "proto", "reason"])),
     ("reason", Knows::Only(&[])),
@@ -152,7 +156,10 @@ fn kinds(text: &str) -> Vec<&'static str> {
     let head: Vec<&str> =
         text.lines().take_while(|line| line.starts_with("//!")).take_while(|line| line.trim() != "//!").collect();
     let head = head.join("\n");
-    ["AGREE", "DECIDE", "DO"].into_iter().filter(|kind| head.contains(&format!("({kind})"))).collect()
+    ["AGREE", "DECIDE", "DO"]
+        .into_iter()
+        .filter(|kind| [")", ","].iter().any(|end| head.contains(&format!("({kind}{end}"))))
+        .collect()
 }
 
 fn check_rust(file: &str, text: &str, out: &mut Vec<Complaint>) {
@@ -166,15 +173,15 @@ fn check_rust(file: &str, text: &str, out: &mut Vec<Complaint>) {
     check_product(file, &code, &named, out);
     check_layers(file, &named, out);
     let kinds = kinds(text);
-    let root = matches!(file, "src/lib.rs" | "src/main.rs");
+    let root = is_crate_root(file);
     match (file.starts_with("proto/"), kinds.as_slice()) {
-        (true, ["AGREE"]) | (false, ["DECIDE" | "DO"]) => {}
+        (true, ["AGREE"]) | (false, ["AGREE" | "DECIDE" | "DO"]) => {}
         (false, []) if root => {}
         (true, _) => {
             complain(out, file, 1, "must say (AGREE) in the first lines of its documentation, and no other kind")
         }
         (false, _) => {
-            complain(out, file, 1, "must say either (DECIDE) or (DO) in the first lines of its documentation")
+            complain(out, file, 1, "must say (AGREE), (DECIDE) or (DO) in the first lines of its documentation")
         }
     }
     if file.starts_with("proto/") || kinds.contains(&"AGREE") || kinds.contains(&"DECIDE") {
@@ -232,8 +239,8 @@ fn check_product(file: &str, code: &[Token], named: &[Path], out: &mut Vec<Compl
         if path.starts_with(&["anyhow"]) && !printer {
             complain(out, file, path.line, "anyhow is for src/cmd and main; use the module's own error enum");
         }
-        if path.has(&["process", "exit"]) && !printer {
-            complain(out, file, path.line, "only src/cmd and main end the process; return an error");
+        if path.has(&["process", "exit"]) && !ENDERS.iter().any(|place| file.starts_with(place)) {
+            complain(out, file, path.line, "only src/cmd, main and a sandbox's child end the process; return an error");
         }
     }
 }
@@ -262,7 +269,7 @@ fn module_named(file: &str, path: &Path) -> Option<String> {
     match segments.as_slice() {
         ["mesh_proto", ..] => Some("proto".into()),
         ["crate", name, ..] => Some((*name).into()),
-        ["mesh", name, ..] if file == "src/main.rs" => Some((*name).into()),
+        ["mesh", name, ..] if file == "src/main.rs" || file.starts_with("src/bin/") => Some((*name).into()),
         ["super", ..] => {
             let ups = segments.iter().take_while(|segment| **segment == "super").count();
             let inside = file.strip_prefix("src/")?.strip_suffix(".rs")?;
@@ -323,7 +330,9 @@ fn is_integration_test(file: &str) -> bool {
 
 fn is_crate_root(file: &str) -> bool {
     let inside = file.strip_prefix("proto/").unwrap_or(file);
-    matches!(inside, "src/lib.rs" | "src/main.rs" | "build.rs") || is_integration_test(inside)
+    matches!(inside, "src/lib.rs" | "src/main.rs" | "build.rs")
+        || inside.starts_with("src/bin/")
+        || is_integration_test(inside)
 }
 
 fn is_reached(tree: &Tree, file: &str) -> bool {

@@ -1,0 +1,217 @@
+//! Machines on loopback: who gets through the handshake and who does not, frames, blobs, pairing, discovery.
+
+use mesh::net::{
+    endpoint::{Arrivals, Endpoint, EndpointConfig, Link, LinkError},
+    identity::Identity,
+    stream::{self, StreamError},
+    tls::{Expect, Gate, Protocol},
+};
+use mesh_proto::{digest::Digest, limits, peer::PeerId};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+struct Machine {
+    endpoint: Endpoint,
+    arrivals: Arrivals,
+    gate: Arc<Gate>,
+    addr: SocketAddr,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let identity = Arc::new(Identity::ephemeral().expect("a key"));
+        let gate = Arc::new(Gate::default());
+        let config = EndpointConfig { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+        let (endpoint, arrivals) = Endpoint::bind(&config, identity, gate.clone()).expect("binds");
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port()));
+        Self { endpoint, arrivals, gate, addr }
+    }
+
+    fn id(&self) -> PeerId {
+        self.endpoint.identity().peer()
+    }
+
+    fn allow(&self, others: &[&Machine]) {
+        self.gate.allow(others.iter().map(|m| m.id()).collect());
+    }
+
+    async fn arrival(&mut self) -> Link {
+        tokio::time::timeout(SOON, self.arrivals.next()).await.expect("in time").expect("a link")
+    }
+}
+
+fn two() -> (Machine, Machine) {
+    let (one, two) = (Machine::new(), Machine::new());
+    one.allow(&[&two]);
+    two.allow(&[&one]);
+    (one, two)
+}
+
+/// Waits for the end of a connection that should not live.
+async fn end_of(link: &Link) -> LinkError {
+    tokio::time::timeout(SOON, link.closed()).await.expect("ends soon")
+}
+
+#[tokio::test]
+async fn members_meet_and_know_each_other() {
+    let (one, mut two) = two();
+    let dialled = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+    let accepted = two.arrival().await;
+    assert_eq!((dialled.peer, accepted.peer), (two.id(), one.id()));
+    assert_eq!((dialled.dialled, accepted.dialled), (true, false));
+    assert_eq!((dialled.protocol, accepted.protocol), (Protocol::Mesh, Protocol::Mesh));
+    assert_eq!(accepted.address(), one.addr);
+    // The address alone is enough for a machine whose name is not known.
+    let by_address = one.endpoint.connect(two.addr, Expect::AnyMember).await.expect("connects");
+    assert_eq!(by_address.peer, two.id());
+}
+
+#[tokio::test]
+async fn a_machine_that_is_no_member_gets_no_further_than_the_handshake() {
+    let (mut one, two) = two();
+    let stranger = Machine::new();
+    stranger.allow(&[&one, &two]);
+    let link = stranger.endpoint.connect(one.addr, Expect::Peer(one.id())).await;
+    // TLS 1.3 tells the client of a refused certificate only after its own handshake is done.
+    let end = match link {
+        Err(error) => error,
+        Ok(link) => end_of(&link).await,
+    };
+    assert_eq!(end, LinkError::Refused(one.addr));
+    let dialled = two.endpoint.connect(one.addr, Expect::Peer(one.id())).await.expect("connects");
+    assert_eq!(one.arrival().await.peer, two.id(), "the stranger never arrived");
+    // Forgotten, it is refused at its next dial.
+    dialled.close(0, "");
+    one.gate.allow(BTreeSet::new());
+    let end = match two.endpoint.connect(one.addr, Expect::Peer(one.id())).await {
+        Err(error) => error,
+        Ok(link) => end_of(&link).await,
+    };
+    assert_eq!(end, LinkError::Refused(one.addr));
+}
+
+#[tokio::test]
+async fn another_machine_at_a_known_address_is_named_and_not_talked_to() {
+    let (one, mut two) = two();
+    let third = Machine::new();
+    one.allow(&[&two, &third]);
+    let wrong = one.endpoint.connect(two.addr, Expect::Peer(third.id())).await.expect_err("another key");
+    assert_eq!(wrong, LinkError::WrongKey { addr: two.addr, expected: third.id(), found: two.id() });
+    one.allow(&[&third]);
+    let foreign = one.endpoint.connect(two.addr, Expect::AnyMember).await.expect_err("no member");
+    assert_eq!(foreign, LinkError::NotMember { addr: two.addr, found: two.id() });
+    let forgotten = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect_err("no member");
+    assert_eq!(forgotten, LinkError::NotMember { addr: two.addr, found: two.id() });
+    assert!(tokio::time::timeout(Duration::from_millis(200), two.arrivals.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_is_fails_in_time() {
+    let one = Machine::new();
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let addr = silent.local_addr().expect("bound");
+    assert_eq!(one.endpoint.connect(addr, Expect::AnyMember).await.expect_err("silence"), LinkError::Silent(addr));
+}
+
+#[tokio::test]
+async fn every_connection_is_judged_anew_because_no_session_is_resumed() {
+    let (one, mut two) = two();
+    for round in 1..=3 {
+        let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+        let theirs = two.arrival().await;
+        // A ticket would come now, and be used by the next round.
+        let (mut send, mut recv) = link.conn.open_bi().await.expect("opens");
+        stream::send(&mut send, &round, 16).await.expect("sends");
+        let (mut back, mut seen) = theirs.conn.accept_bi().await.expect("accepts");
+        let value: u64 = stream::recv(&mut seen, 16, SOON).await.expect("receives");
+        stream::send(&mut back, &value, 16).await.expect("sends");
+        assert_eq!(stream::recv::<u64>(&mut recv, 16, SOON).await.expect("receives"), round);
+        link.close(0, "");
+        assert_eq!((one.gate.checks(), two.gate.checks()), (round, round));
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_may_ask_to_pair_only_while_a_window_is_open_and_nothing_else() {
+    let (mut one, _two) = two();
+    let stranger = Machine::new();
+    let closed = stranger.endpoint.connect(one.addr, Expect::Inviter).await.expect_err("no window");
+    assert_eq!(closed, LinkError::NoProtocol(one.addr));
+    one.gate.set_pairing(true);
+    let link = stranger.endpoint.connect(one.addr, Expect::Inviter).await.expect("connects");
+    let arrived = one.arrival().await;
+    assert_eq!((arrived.peer, arrived.protocol), (stranger.id(), Protocol::Pair));
+    drop(link);
+    // An open window lets nobody speak the members' protocol.
+    stranger.allow(&[&one]);
+    let end = match stranger.endpoint.connect(one.addr, Expect::AnyMember).await {
+        Err(error) => error,
+        Ok(link) => end_of(&link).await,
+    };
+    assert_eq!(end, LinkError::Refused(one.addr));
+    one.gate.set_pairing(false);
+    let closed = stranger.endpoint.connect(one.addr, Expect::Inviter).await.expect_err("no window");
+    assert_eq!(closed, LinkError::NoProtocol(one.addr));
+}
+
+/// A stream between two machines, and its connections, which end when they are dropped.
+async fn streams(one: &Machine, two: &mut Machine) -> (quinn::SendStream, quinn::RecvStream, [Link; 2]) {
+    let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+    let theirs = two.arrival().await;
+    let send = link.conn.open_uni().await.expect("opens");
+    let mut send = send;
+    stream::send(&mut send, &(), 16).await.expect("sends");
+    let mut recv = theirs.conn.accept_uni().await.expect("accepts");
+    stream::recv::<()>(&mut recv, 16, SOON).await.expect("receives");
+    (send, recv, [link, theirs])
+}
+
+#[tokio::test]
+async fn frames_arrive_whole_within_their_limit_or_not_at_all() {
+    let (one, mut two) = two();
+    let (mut send, mut recv, _links) = streams(&one, &mut two).await;
+    let words = "words".repeat(1000);
+    stream::send(&mut send, &words, 10_000).await.expect("sends");
+    assert_eq!(stream::recv::<String>(&mut recv, 10_000, SOON).await.expect("receives"), words);
+    assert!(matches!(stream::send(&mut send, &words, 100).await, Err(StreamError::Frame(_))));
+    let late = stream::recv::<String>(&mut recv, 100, Duration::from_millis(50)).await;
+    assert!(matches!(late, Err(StreamError::Late)));
+    stream::send(&mut send, &words, 10_000).await.expect("sends");
+    assert!(matches!(stream::recv::<String>(&mut recv, 100, SOON).await, Err(StreamError::Frame(_))));
+    let (mut send, mut recv, _links) = streams(&one, &mut two).await;
+    send.finish().expect("open");
+    assert!(matches!(stream::recv::<u8>(&mut recv, 100, SOON).await, Err(StreamError::Finished)));
+}
+
+#[tokio::test]
+async fn blobs_of_every_size_arrive_and_nothing_else_does() {
+    let (one, mut two) = two();
+    let mut noise = vec![0; 700_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let text = "static const int table[] = { 1, 2, 3 };\n".repeat(20_000).into_bytes();
+    let zeros = vec![0; 600_000];
+    let (mut send, mut recv, _links) = streams(&one, &mut two).await;
+    for blob in [&b""[..], b"x", &text[..1023], &text[..5000], &text, &noise, &zeros] {
+        let sent = stream::send_blob(&mut send, blob);
+        let (digest, size) = (Digest::of(blob), blob.len() as u64);
+        let received = stream::recv_blob(&mut recv, size, &digest, SOON);
+        let (sent, received) = tokio::join!(sent, received);
+        sent.expect("sends");
+        assert!(received.expect("receives") == blob, "{size} bytes");
+    }
+    let (mut send, mut recv, _links) = streams(&one, &mut two).await;
+    stream::send_blob(&mut send, b"one thing").await.expect("sends");
+    let other = stream::recv_blob(&mut recv, 9, &Digest::of(b"or others"), SOON).await;
+    assert!(matches!(other, Err(StreamError::Blob)));
+    stream::send_blob(&mut send, b"nine bytes and more").await.expect("sends");
+    let longer = stream::recv_blob(&mut recv, 9, &Digest::of(b"one thing"), SOON).await;
+    assert!(matches!(longer, Err(StreamError::Blob)));
+    let absurd = stream::recv_blob(&mut recv, limits::BLOB_BYTES_MAX + 1, &Digest::of(b""), SOON).await;
+    assert!(matches!(absurd, Err(StreamError::Blob)));
+}
