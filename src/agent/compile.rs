@@ -189,7 +189,7 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: inputs::Arrival, kno
     if plan.suspects.iter().any(exists) {
         return Err(Reason::UnknownOption.into());
     }
-    agent.may_go_out(&toolchain.fingerprint, request.force)?;
+    agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
     let argv = expand_native(&toolchain, &plan, invocation.argv)?;
     let system_dirs = toolchain::search::system_dirs(&toolchain, plan.language, &plan.search.probe)?;
     let want = Want {

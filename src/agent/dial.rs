@@ -111,6 +111,13 @@ impl Dialer {
         }
     }
 
+    /// A connection that was opened there ended before it stood.
+    pub fn ended_early(&mut self, addr: SocketAddr, now_ms: u64) {
+        if self.targets.get(&addr).is_some_and(|t| t.dialling) {
+            self.failed(addr, now_ms);
+        }
+    }
+
     /// A connection to `peer` stands; `dialled` is the address if this machine opened it. Of two connections the one that
     /// the smaller id opened is kept, so that both sides keep the same.
     pub fn connected(&mut self, peer: PeerId, link: u64, dialled: Option<SocketAddr>) -> Keep {
