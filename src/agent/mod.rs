@@ -3,4 +3,6 @@
 pub mod dial;
 pub mod outputs;
 pub mod records;
+pub mod run;
 pub mod wire;
+pub use run::{Options, run};
