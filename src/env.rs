@@ -21,6 +21,14 @@ pub const VERBOSE: &str = "MESH_VERBOSE";
 pub const LOG: &str = "MESH_LOG";
 /// The mDNS port, default 5353. For tests.
 pub const MDNS_PORT: &str = "MESH_MDNS_PORT";
+/// This machine's name in a mesh, over the configuration file's `name`.
+pub const NAME: &str = "MESH_NAME";
+/// Compilers that this machine runs for others at once, or `auto`; over the configuration file's `slots`.
+pub const SLOTS: &str = "MESH_SLOTS";
+/// The UDP port, over the configuration file's `port`.
+pub const PORT: &str = "MESH_PORT";
+/// Addresses where machines of the mesh may be, separated by commas, over the configuration file's `peers`.
+pub const PEERS: &str = "MESH_PEERS";
 /// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
 pub const LOOPBACK: &str = "MESH_LOOPBACK";
 

@@ -64,11 +64,14 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+pub mod cli;
 pub mod cmd;
 pub mod compiler;
+pub mod config;
 pub mod env;
 pub mod host;
 pub mod inputs;
+pub mod nearest;
 pub mod net;
 pub mod observe;
 pub mod places;

@@ -304,7 +304,7 @@ fn print(text: &[Text]) {
 }
 
 /// `PWD` if it is this directory, else the real path: as compilers do it.
-fn working_directory() -> PathBuf {
+pub(super) fn working_directory() -> PathBuf {
     let here = std::fs::metadata(".").ok().map(|m| (m.dev(), m.ino()));
     let said = std::env::var_os("PWD").map(PathBuf::from).filter(|p| p.is_absolute());
     let fits = |p: &PathBuf| std::fs::metadata(p).ok().map(|m| (m.dev(), m.ino())) == here;

@@ -28,6 +28,10 @@ const KEPT: &[&str] = &[
     crate::env::LOG,
     crate::env::MDNS_PORT,
     crate::env::LOOPBACK,
+    crate::env::NAME,
+    crate::env::SLOTS,
+    crate::env::PORT,
+    crate::env::PEERS,
 ];
 
 /// Makes a directory of mode 0700 with its parents, or checks that the one there belongs to this user and to no other.

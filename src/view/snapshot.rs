@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub not_serving: Option<String>,
     /// Why discovery does not work, if it does not.
     pub discovery_problem: Option<String>,
+    /// Announcements heard of meshes that this machine is not in.
+    pub nearby: u16,
     /// The version of the program.
     pub version: String,
     /// The agent's process id.
