@@ -4,7 +4,12 @@ use super::{
     identity::Identity,
     tls::{self, Expect, Gate, Protocol},
 };
-use mesh_proto::{hello::close, limits, membership::PublicKey, peer::PeerId};
+use mesh_proto::{
+    hello::close,
+    limits,
+    membership::{PublicKey, Sign},
+    peer::PeerId,
+};
 use quinn::{
     ClientConfig, Connection, ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
@@ -160,6 +165,8 @@ pub struct Link {
     pub peer: PeerId,
     /// Its key.
     pub key: PublicKey,
+    /// The key that this end has proved.
+    pub my_key: PublicKey,
     /// What is spoken.
     pub protocol: Protocol,
     /// Whether this side dialled.
@@ -300,7 +307,7 @@ impl Endpoint {
             Ok(Err(error)) => return Err(explain(addr, &error, expect, &seen, &self.gate)),
             Ok(Ok(conn)) => conn,
         };
-        let link = authenticated(conn, true).map_err(failed)?;
+        let link = authenticated(conn, &self.identity, true).map_err(failed)?;
         // The verifier has said so already; a session that skipped it must not get further.
         let right = match expect {
             Expect::Peer(id) => link.peer == id && self.gate.is_member(&id),
@@ -395,11 +402,11 @@ impl Acceptor {
         // A copy of the endpoint's own configuration, so that its address tokens stay valid.
         let mut config = self.base.clone();
         config.crypto = Arc::new(crypto);
-        let gate = self.gate.clone();
+        let (identity, gate) = (self.identity.clone(), self.gate.clone());
         handshakes.spawn(async move {
             let connecting = incoming.accept_with(Arc::new(config)).ok()?;
             match tokio::time::timeout(HANDSHAKE, connecting).await {
-                Ok(Ok(conn)) => admit(conn, &gate),
+                Ok(Ok(conn)) => admit(conn, &identity, &gate),
                 Ok(Err(error)) => {
                     tracing::debug!(%from, %error, "a handshake failed");
                     None
@@ -414,8 +421,8 @@ impl Acceptor {
 }
 
 /// Checks once more, after the handshake, whether its other end may be here.
-fn admit(conn: Connection, gate: &Gate) -> Option<Link> {
-    let link = authenticated(conn, false).ok()?;
+fn admit(conn: Connection, identity: &Identity, gate: &Gate) -> Option<Link> {
+    let link = authenticated(conn, identity, false).ok()?;
     let welcome = match link.protocol {
         Protocol::Mesh => gate.is_member(&link.peer),
         Protocol::Pair => gate.is_pairing(),
@@ -428,7 +435,7 @@ fn admit(conn: Connection, gate: &Gate) -> Option<Link> {
 }
 
 /// The link that a connection is, from the key that its other end proved.
-fn authenticated(conn: Connection, dialled: bool) -> Result<Link, String> {
+fn authenticated(conn: Connection, identity: &Identity, dialled: bool) -> Result<Link, String> {
     let found = (|| {
         let identity = conn.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
         let [certificate] = identity.as_slice() else { return None };
@@ -439,7 +446,7 @@ fn authenticated(conn: Connection, dialled: bool) -> Result<Link, String> {
         conn.close(VarInt::from_u32(close::NOT_MEMBER), b"no key");
         return Err("the other side showed no key".to_owned());
     };
-    Ok(Link { conn, peer: key.peer(), key, protocol, dialled })
+    Ok(Link { conn, peer: key.peer(), key, my_key: identity.public_key(), protocol, dialled })
 }
 
 fn server_config(
