@@ -1,2 +1,6 @@
 //! argv → command → exit code.
-fn main() {}
+fn main() {
+    if mesh::sandbox::is_child() {
+        mesh::sandbox::child_main();
+    }
+}
