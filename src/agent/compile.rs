@@ -17,13 +17,16 @@ use crate::{
         response,
     },
     host::Phases,
-    inputs::{self, Closure, Want},
+    inputs::{Closure, Tick, Undecidable, Want},
     reason::Reason,
     sched::{
         choose::{self, Candidate, Choice, Here},
         retry::{self, Failure, Next},
     },
-    toolchain::{self, Toolchain},
+    toolchain::{
+        native::native_trace,
+        registry::{LookupError, Toolchain},
+    },
     view::snapshot::UnitRecord,
 };
 use mesh_proto::{
@@ -37,7 +40,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +74,14 @@ struct Unit {
     plan: Plan,
     closure: Closure,
     argv: Vec<Vec<u8>>,
+    system_dirs: Arc<[Vec<u8>]>,
+}
+
+/// When a request arrived: only what is checked from then on counts for it.
+#[derive(Clone, Copy)]
+struct Arrived {
+    at: Instant,
+    tick: Tick,
 }
 
 /// Why a unit stays here.
@@ -131,13 +142,13 @@ async fn go(
         return Err(Stays { reason: Reason::Leaving, fallback: true });
     }
     let preparing = agent.clone();
-    let arrived = inputs::Arrival::now();
+    let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
     let prepared = tokio::task::spawn_blocking(move || prepare(&preparing, request, arrived)).await;
     let (known, prepared) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
     phases.ended("scan");
     let unit = prepared?;
-    record.files = u32::try_from(unit.closure.entries().len()).unwrap_or(u32::MAX);
+    record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
     let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record).await?;
     if outcome.exit != Exit::Code(0) {
         return Err(Stays { reason: Reason::CompileError, fallback: false });
@@ -158,22 +169,22 @@ struct Known {
 }
 
 /// Everything up to the closure; blocking.
-fn prepare(agent: &Agent, request: Request, arrived: inputs::Arrival) -> (Known, Result<Unit, Stays>) {
+fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
     let mut known = Known::default();
     let unit = plan_and_close(agent, request, arrived, &mut known);
     (known, unit)
 }
 
-fn plan_and_close(agent: &Agent, request: Request, arrived: inputs::Arrival, known: &mut Known) -> Result<Unit, Stays> {
+fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut Known) -> Result<Unit, Stays> {
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(request.argv.clone(), &mut |name| read_response(&cwd, name))?;
     let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
-    let toolchain = agent.registry.lookup(&request.program, &cwd, path_var).map_err(|e| match e {
-        toolchain::LookupError::NotFound => Reason::Compiler,
-        toolchain::LookupError::Local(reason) => reason,
+    let toolchain = agent.registry.lookup(&request.program, &cwd, path_var, arrived.at).map_err(|e| match e {
+        LookupError::NotFound => Reason::Compiler,
+        LookupError::Local(reason) => reason,
     })?;
-    known.compiler.clone_from(&toolchain.label);
+    known.compiler = toolchain.label();
     let invocation = Invocation {
         argv,
         cwd,
@@ -191,17 +202,20 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: inputs::Arrival, kno
     }
     agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
     let argv = expand_native(&toolchain, &plan, invocation.argv)?;
-    let system_dirs = toolchain::search::system_dirs(&toolchain, plan.language, &plan.search.probe)?;
+    let system_dirs = agent.searcher.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env)?;
     let want = Want {
         plan: &plan,
         cwd: &request.cwd,
         env: &request.env,
         system_dirs: &system_dirs,
         family: toolchain.family,
-        arrived,
+        requested_at: arrived.tick,
     };
-    let closure = agent.graph.closure(&want, &argv, Path::new(OsStr::from_bytes(&request.program)))?;
-    Ok(Unit { request, toolchain, plan, closure, argv })
+    let closure = agent.graph().closure(&want).map_err(|e| match e {
+        Undecidable::Local(reason) => reason,
+        Undecidable::AskCompiler => Reason::ComputedInclude,
+    })?;
+    Ok(Unit { request, toolchain, plan, closure, argv, system_dirs })
 }
 
 /// In a container or a chroot the launcher's paths mean other files than the agent's.
@@ -231,7 +245,7 @@ fn expand_native(toolchain: &Toolchain, plan: &Plan, argv: Vec<Vec<u8>>) -> Resu
         return Ok(argv);
     }
     let flags: Vec<Vec<u8>> = plan.native.iter().filter_map(|at| argv.get(*at).cloned()).collect();
-    let trace = toolchain::native::native_trace(toolchain, &flags)?;
+    let trace = native_trace(toolchain, &flags)?;
     let expansion = native::expansion(toolchain.family, &trace).ok_or(Reason::NativeArch)?;
     Ok(native::substitute(&argv, &plan.native, &expansion))
 }
@@ -265,7 +279,7 @@ async fn run_remotely(
         phases.ended("choose");
         attempt += 1;
         let ran = tokio::select! {
-            ran = super::submit::submit(agent, &link, &job, &unit.closure) => ran,
+            ran = super::submit::submit(&link, &job, &unit.closure) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
         phases.ended("remote");
@@ -322,12 +336,19 @@ fn job(unit: &Unit) -> Job {
         argv: unit.argv.clone(),
         env,
         cwd: unit.request.cwd.clone(),
-        output_dirs: unit.closure.output_dirs().to_vec(),
+        output_dirs: unit.closure.output_dirs.clone(),
         umask: unit.request.umask,
         merged_output: unit.request.merged_output,
         terminal: unit.request.terminal,
         wall_ms_max: limits::JOB_WALL_MS_MAX,
     }
+}
+
+/// Where an output really lies: its directory without symbolic links.
+fn real_path(path: &[u8]) -> Option<AbsPath> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let dir = std::fs::canonicalize(path.parent()?).ok()?;
+    AbsPath::new(dir.as_os_str().as_bytes()).ok()?.join(path.file_name()?.as_bytes()).ok()
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
@@ -338,10 +359,20 @@ fn place(
     bytes: Vec<Vec<u8>>,
 ) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
-    if !agent.graph.still_fresh(&unit.closure) {
+    let want = Want {
+        plan: &unit.plan,
+        cwd: &unit.request.cwd,
+        env: &unit.request.env,
+        system_dirs: &unit.system_dirs,
+        family: unit.toolchain.family,
+        requested_at: agent.arrivals.arrive(),
+    };
+    if !agent.graph().still_fresh(&want, &unit.closure) {
         return Err(fallback(Reason::Changing));
     }
-    let object = unit.closure.output_path();
+    let target = absolute(&unit.request.cwd, &unit.plan.output);
+    let object = real_path(&target);
+    let object = object.as_ref();
     let is_object = |path: &AbsPath| Some(path) == object && !unit.argv.iter().any(|a| a == b"-S");
     let mut made: Vec<Made> = outcome
         .outputs
@@ -355,7 +386,6 @@ fn place(
     }
     // The object last: who sees it finds everything that belongs to it.
     made.sort_by_key(|m| Some(&m.output.path) == object);
-    let _ = &unit.plan;
     let placed = agent.temporaries.place(&made, unit.request.umask).map_err(|_| fallback(Reason::DiskFull))?;
     Ok((outcome.text.clone(), placed))
 }

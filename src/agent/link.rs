@@ -2,7 +2,7 @@
 
 use crate::{
     inputs::Closure,
-    net::{self, stream},
+    net::{self, stream::StreamError},
     sched::choose::Candidate,
 };
 use mesh_proto::{
@@ -50,7 +50,7 @@ pub struct Link {
 #[derive(Debug)]
 struct NamesOut {
     namer: Namer<u32>,
-    stream: Option<net::stream::Sender>,
+    stream: Option<net::channel::Sender>,
 }
 
 /// The numbers of a closure on one connection.
@@ -62,6 +62,17 @@ pub struct Named {
     pub set: NumberSet,
     /// How many names there are.
     pub names: u32,
+}
+
+/// Why a closure could not be numbered.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The connection.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The names.
+    #[error(transparent)]
+    Name(#[from] NameError),
 }
 
 /// Counts an offer as held by the peer for as long as it lives.
@@ -161,12 +172,12 @@ impl Link {
     ///
     /// # Errors
     /// If the connection is lost or has had too many names.
-    pub async fn name_closure(&self, closure: &Closure) -> Result<Named, stream::StreamError> {
+    pub async fn name_closure(&self, closure: &Closure) -> Result<Named, LinkError> {
         let mut out = self.names_out.lock().await;
-        let mut entries = Vec::with_capacity(closure.entries().len());
-        for (id, entry) in closure.entries() {
-            let number = out.namer.number(*id, || Entry::clone(entry)).map_err(|_| stream::StreamError::Full)?;
-            entries.push((number, entry.clone()));
+        let mut entries = Vec::with_capacity(closure.entries.len());
+        for named in closure.entries.iter() {
+            let number = out.namer.number(named.id, || Entry::clone(&named.entry))?;
+            entries.push((number, named.entry.clone()));
         }
         let names = out.namer.count();
         if let Some(batch) = out.namer.take_batch() {

@@ -22,6 +22,7 @@ mod command;
 mod compile;
 mod local;
 mod mesh;
+mod nearby;
 mod peers;
 mod run;
 mod serve;
@@ -30,8 +31,15 @@ mod submit;
 pub use run::{AgentError, Options, run};
 
 use crate::{
-    config::Config, host::Clock, inputs::Graph, places::Places, reason::Reason, toolchain::registry::Registry,
-    toolchain::search::Searcher,
+    config::Config,
+    host::Clock,
+    inputs::{Arrivals, Graph},
+    places::Places,
+    reason::Reason,
+    toolchain::{
+        registry::{Registry, Toolchain},
+        search::Searcher,
+    },
 };
 use links::Links;
 use mesh_proto::toolchain::Fingerprint;
@@ -51,7 +59,9 @@ pub struct Agent {
     clock: Clock,
     registry: Arc<Registry>,
     searcher: Searcher,
-    graph: Arc<Graph>,
+    graph: Mutex<Graph>,
+    /// Numbers requests, without the graph's lock.
+    arrivals: Arrivals,
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
     links: Links,
@@ -62,8 +72,15 @@ pub struct Agent {
     no_sandbox: Option<String>,
     leases: AtomicU32,
     leaving: CancellationToken,
+    /// Compilers that this machine lends.
+    served: Mutex<Vec<Arc<Toolchain>>>,
+    nearby: nearby::Nearby,
+    /// Only the loopback interface is used.
+    loopback: bool,
     /// Counters or load have changed.
     dirty: Notify,
+    /// `mesh down`.
+    stop: Notify,
 }
 
 /// A compiler that a launcher runs here.
@@ -80,6 +97,10 @@ impl Drop for Lease<'_> {
 impl Agent {
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().expect("no panic while held")
+    }
+
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().expect("no panic while held")
     }
 
     /// Counters have changed: they are written soon.
@@ -106,6 +127,30 @@ impl Agent {
     /// Compilers that run here now, whoever's they are.
     fn running_here(&self) -> u32 {
         self.local_leases() + self.server.as_ref().map_or(0, serve::Server::running)
+    }
+
+    /// The name of this machine: its settings' or its host's.
+    fn my_name(&self) -> String {
+        self.config.name.clone().unwrap_or_else(crate::host::name)
+    }
+
+    fn served(&self) -> Vec<Arc<Toolchain>> {
+        self.served.lock().expect("no panic while held").clone()
+    }
+
+    fn set_served(&self, toolchains: Vec<Arc<Toolchain>>) {
+        *self.served.lock().expect("no panic while held") = toolchains;
+        peers::toolchains_changed(self, &self.served_toolchains());
+    }
+
+    /// The fingerprints of what it lends; none if it does not serve.
+    fn served_toolchains(&self) -> Vec<Fingerprint> {
+        if serve::load(self).slots == 0 {
+            return Vec::new();
+        }
+        let mut all: Vec<Fingerprint> = self.served().iter().map(|t| t.fingerprint).collect();
+        all.sort();
+        all
     }
 
     fn is_leaving(&self) -> bool {

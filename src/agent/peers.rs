@@ -103,6 +103,10 @@ impl Peers {
         self.wake.notify_one();
     }
 
+    pub(super) fn forget(&self, addr: SocketAddr) {
+        self.dialer().forget(addr);
+    }
+
     pub(super) fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
         self.dialer().addresses(peer).collect()
     }

@@ -4,10 +4,12 @@ use super::{Agent, link::Link};
 use crate::{
     net::stream::{Receiver, Sender, StreamError},
     sched::admit::{self, Ledger},
-    store::blobs::{Blobs, PutError},
-    worker::{Ran, Worker},
+    store::blobs::{BlobError, Blobs},
+    toolchain::registry::Toolchain,
+    worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
+    closure::{Entry, Node},
     digest::Digest,
     exchange::provider::Provider,
     job::Refusal,
@@ -20,7 +22,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
@@ -32,14 +33,25 @@ const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What this machine lends.
 #[derive(Debug)]
 pub(super) struct Server {
-    worker: Worker,
+    worker: Arc<Worker>,
     blobs: Arc<Blobs>,
     slots: u32,
     /// Compilers that run.
     running: Arc<Semaphore>,
     accepted: Mutex<u32>,
+    /// Numbers of slots that no job has.
+    free: Mutex<Vec<u16>>,
     /// Blobs that some job is being sent now.
     fetches: Mutex<HashMap<Digest, watch::Receiver<()>>>,
+}
+
+/// A slot's number, for as long as a compiler runs in it.
+struct Slot<'a>(&'a Server, u16);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.free.lock().expect("no panic while held").push(self.1);
+    }
 }
 
 /// An accepted offer.
@@ -53,9 +65,22 @@ impl Drop for Accepted<'_> {
 }
 
 impl Server {
-    pub(super) fn new(worker: Worker, blobs: Arc<Blobs>, slots: u32) -> Self {
+    pub(super) fn new(worker: Arc<Worker>, blobs: Arc<Blobs>, slots: u32) -> Self {
         let running = Arc::new(Semaphore::new(slots as usize));
-        Self { worker, blobs, slots, running, accepted: Mutex::new(0), fetches: Mutex::default() }
+        let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
+        Self { worker, blobs, slots, running, accepted: Mutex::new(0), free, fetches: Mutex::default() }
+    }
+
+    /// Makes a toolchain ready to be run; blocking. What cannot be made ready is refused when it is asked for.
+    pub(super) fn prepare(&self, toolchain: &Toolchain) {
+        if let Err(e) = self.worker.prepare(&toolchain.manifest, &toolchain.fingerprint) {
+            tracing::debug!("{} cannot be lent: {e}", toolchain.label());
+        }
+    }
+
+    fn slot(&self) -> Option<Slot<'_>> {
+        let slot = self.free.lock().expect("no panic while held").pop()?;
+        Some(Slot(self, slot))
     }
 
     /// How many compilers run for others now.
@@ -117,13 +142,11 @@ async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Recei
     let StreamHead::Job(offer) = inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await?;
     let ran = match accept(agent) {
         Ok((server, accepted)) => {
-            let cancel = CancellationToken::new();
-            let _stop = cancel.clone().drop_guard();
             let stopped = out.stopped();
             let ran = tokio::select! {
-                ran = job(agent, server, link, *offer, &mut out, &mut inp, &cancel) => ran?,
+                ran = job(agent, server, link, *offer, &mut out, &mut inp) => ran?,
                 // The client has lost interest, or the connection is gone.
-                () = stopped => return Err(StreamError::Lost),
+                () = stopped => return Err(StreamError::Finished),
             };
             drop(accepted);
             ran
@@ -140,12 +163,19 @@ async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Recei
             let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
             out.send(&Answer::Done(Box::new(ran.outcome)), most).await?;
             for file in ran.files {
-                out.send_blob(&file).await?;
+                let bytes = tokio::task::spawn_blocking(move || read_all(file)).await;
+                out.send_blob(&bytes.map_err(|_| StreamError::Late)?.map_err(StreamError::Sink)?).await?;
             }
         }
     }
-    out.finish().await?;
+    out.finish();
     Ok(whole)
+}
+
+fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes)?;
+    Ok(bytes)
 }
 
 fn accept(agent: &Agent) -> Result<(&Server, Accepted<'_>), Refusal> {
@@ -167,12 +197,11 @@ async fn job(
     offer: Offer,
     out: &mut Sender,
     inp: &mut Receiver,
-    cancel: &CancellationToken,
 ) -> Result<Result<Ran, Refusal>, StreamError> {
     let began = Instant::now();
-    let Some(toolchain) = agent.registry.by_fingerprint(&offer.job.toolchain) else {
-        return Ok(Err(Refusal::Toolchain));
-    };
+    let (registry, fingerprint) = (agent.registry.clone(), offer.job.toolchain);
+    let found = tokio::task::spawn_blocking(move || registry.by_fingerprint(fingerprint, began)).await;
+    let Ok(Some(toolchain)) = found else { return Ok(Err(Refusal::Toolchain)) };
     let mut provider = match link.with_names(&offer, |names| Provider::new(&offer, names)).await {
         Ok(Ok(provider)) => provider,
         Ok(Err(refusal)) | Err(refusal) => return Ok(Err(refusal)),
@@ -180,10 +209,17 @@ async fn job(
     if let Err(refusal) = fetch(server, &mut provider, out, inp).await? {
         return Ok(Err(refusal));
     }
-    let Ok(_slot) = server.running.acquire().await else { return Ok(Err(Refusal::Leaving)) };
-    let entries: Vec<_> = provider.entries().cloned().collect();
+    let Ok(_running) = server.running.acquire().await else { return Ok(Err(Refusal::Leaving)) };
+    let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let ran = server.worker.run(&offer.job, &entries, &toolchain, &server.blobs, cancel.clone()).await;
+    let order = OwnedOrder {
+        entries: provider.entries().map(|e| Entry::clone(e)).collect(),
+        toolchain: Arc::new(toolchain.manifest.clone()),
+        fingerprint: toolchain.fingerprint,
+        slot: slot.1,
+        job: offer.job,
+    };
+    let ran = run::run(server.worker.clone(), order, server.blobs.clone()).await;
     Ok(ran.map(|mut ran| {
         ran.outcome.usage.stage_us += staged;
         ran
@@ -211,13 +247,13 @@ async fn fetch(
     out.send(&Answer::Missing(missing), limits::FRAME_BYTES_MAX).await?;
     while let Some((digest, size)) = provider.awaited() {
         let bytes = tokio::time::timeout(BLOB_TIME, inp.receive_blob(size, digest)).await;
-        let bytes = bytes.map_err(|_| StreamError::Deadline)??;
-        provider.received(&bytes).map_err(|_| StreamError::Content)?;
+        let bytes = bytes.map_err(|_| StreamError::Late)??;
+        provider.received(&bytes).map_err(|_| StreamError::Blob)?;
         let blobs = server.blobs.clone();
-        let put = tokio::task::spawn_blocking(move || blobs.put(&bytes, digest)).await;
+        let put = tokio::task::spawn_blocking(move || blobs.put(&digest, &bytes)).await;
         match put {
             Ok(Ok(())) => {}
-            Ok(Err(PutError::Full)) => return Ok(Err(Refusal::Disk)),
+            Ok(Err(BlobError::Full)) => return Ok(Err(Refusal::Disk)),
             _ => return Ok(Err(Refusal::Missing)),
         }
     }
@@ -248,10 +284,7 @@ async fn wait_for_others(server: &Server, provider: &Provider) {
         if fetches.is_empty() {
             return;
         }
-        let digest = |e: &mesh_proto::closure::Entry| match &e.node {
-            mesh_proto::closure::Node::File(file) => Some(file.digest),
-            _ => None,
-        };
+        let digest = |e: &Entry| if let Node::File(file) = &e.node { Some(file.digest) } else { None };
         provider.entries().filter_map(|e| fetches.get(&digest(e)?).cloned()).collect()
     };
     let all = async {

@@ -1,8 +1,10 @@
 //! Offers a job to a peer and brings its outcome back (DO).
 
-use super::{Agent, link::Link};
+use super::link::{Link, LinkError};
 use crate::{inputs::Closure, net::stream::StreamError, sched::retry::Failure};
 use mesh_proto::{
+    closure::{Entry, Node},
+    digest::Digest,
     exchange::{
         Violation,
         requester::{Requester, Step},
@@ -11,7 +13,7 @@ use mesh_proto::{
     limits,
     message::{Answer, Offer, StreamHead},
 };
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 /// How long a peer may take over its answer beyond the job's own wall time: waiting for a slot, fetching, staging.
 const ANSWER_SLACK: Duration = Duration::from_secs(60);
@@ -30,7 +32,7 @@ pub(super) enum SubmitError {
 impl From<StreamError> for SubmitError {
     fn from(error: StreamError) -> Self {
         match error {
-            StreamError::Content => Self::Violation(Violation::Content),
+            StreamError::Blob => Self::Violation(Violation::Content),
             error => {
                 tracing::debug!("a job's stream ended: {error}");
                 Self::Failed(Failure::Lost)
@@ -39,9 +41,24 @@ impl From<StreamError> for SubmitError {
     }
 }
 
+impl From<LinkError> for SubmitError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Stream(error) => error.into(),
+            LinkError::Name(_) => Self::Failed(Failure::Lost),
+        }
+    }
+}
+
+/// The content of a closure's file, if it is still what the entry says; blocking.
+fn read(entry: &Entry) -> Option<Vec<u8>> {
+    let Node::File(file) = &entry.node else { return None };
+    let bytes = std::fs::read(Path::new(OsStr::from_bytes(entry.path.as_bytes()))).ok()?;
+    (Digest::of(&bytes) == file.digest).then_some(bytes)
+}
+
 /// Offers `job` on `link`. Dropping the future cancels the job there.
 pub(super) async fn submit(
-    agent: &Arc<Agent>,
     link: &Link,
     job: &Job,
     closure: &Closure,
@@ -58,9 +75,8 @@ pub(super) async fn submit(
         match machine.answer(answer).map_err(SubmitError::Violation)? {
             Step::Send(files) => {
                 for entry in files {
-                    let (graph, entry) = (agent.graph.clone(), entry.clone());
-                    let read = tokio::task::spawn_blocking(move || graph.read(&entry)).await;
-                    let bytes = read.map_err(|_| SubmitError::Changed)?.map_err(|_| SubmitError::Changed)?;
+                    let read = tokio::task::spawn_blocking(move || read(&entry)).await;
+                    let bytes = read.ok().flatten().ok_or(SubmitError::Changed)?;
                     sender.send_blob(&bytes).await?;
                 }
             }

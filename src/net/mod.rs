@@ -4,6 +4,7 @@
 //! [`stream`] how messages and blobs lie on a stream. [`pair`] and [`sync`] drive the exchanges that `mesh-proto`
 //! describes; [`discovery`] tells of machines nearby. What any of it hears is a hint until a key has been checked.
 
+pub mod channel;
 pub mod discovery;
 pub mod endpoint;
 pub mod identity;
