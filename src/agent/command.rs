@@ -1,7 +1,9 @@
 //! Answers what `mesh peers`, `mesh pair` and the others ask (DO).
 
 use super::{
-    Agent, local::Client, mesh,
+    Agent,
+    local::Client,
+    mesh,
     peers::{self},
     serve,
     wire::{Ask, Tell},
@@ -76,7 +78,8 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
     match agent.mesh.role() {
         Some(mine) if mine.admits() => {}
         Some(mine) => {
-            let text = format!("this machine is a {mine}, and only an owner admits others. Run mesh pair on another machine");
+            let text =
+                format!("this machine is a {mine}, and only an owner admits others. Run mesh pair on another machine");
             return client.tell(&failed(REFUSED, text)).await;
         }
         None => return client.tell(&failed(NO_MESH, "this machine is in no mesh. Run: mesh up")).await,
@@ -228,7 +231,7 @@ fn own_addresses(agent: &Agent) -> Vec<String> {
         (std::net::IpAddr::V6(ip), port) => format!("[{ip}]:{port}"),
         (ip, port) => format!("{ip}:{port}"),
     };
-    crate::net::endpoint::own_addresses(agent.loopback).into_iter().map(with_port).collect()
+    super::nearby::own_addresses(agent.loopback).into_iter().map(with_port).collect()
 }
 
 /// The picture of this moment.
@@ -244,7 +247,9 @@ fn snapshot(agent: &Agent) -> Snapshot {
         role: agent.mesh.role().map_or_else(String::new, |r| r.name().to_owned()),
         compilers: labels(served.iter().map(|t| t.label())),
         slots: load.slots,
-        free: load.slots.saturating_sub(agent.server.as_ref().map_or(0, |s| s.running().try_into().unwrap_or(u16::MAX))),
+        free: load
+            .slots
+            .saturating_sub(agent.server.as_ref().map_or(0, |s| s.running().try_into().unwrap_or(u16::MAX))),
         rtt_us: None,
         state: state(&load),
         addresses: own_addresses(agent),
@@ -257,7 +262,8 @@ fn snapshot(agent: &Agent) -> Snapshot {
             let link = agent.links.get(*id);
             let name = agent.mesh.name_of(id).unwrap_or_default();
             let load = link.as_ref().map(|l| l.load()).unwrap_or_default();
-            let has = |l: &super::link::Link| labels(served.iter().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
+            let has =
+                |l: &super::link::Link| labels(served.iter().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
             Machine {
                 id: id.text(),
                 role: members.as_ref().and_then(|m| m.get(id)).map_or_else(String::new, |m| m.role.name().to_owned()),

@@ -23,10 +23,7 @@ use crate::{
         choose::{self, Candidate, Choice, Here},
         retry::{self, Failure, Next},
     },
-    toolchain::{
-        native::native_trace,
-        registry::{LookupError, Toolchain},
-    },
+    toolchain::{LookupError, Toolchain, native_trace},
     view::snapshot::UnitRecord,
 };
 use mesh_proto::{
@@ -46,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A response file, bytes.
 const RESPONSE_BYTES_MAX: u64 = 8 << 20;
+/// Answers about native options that are kept.
+const NATIVES_MAX: usize = 256;
 /// How long a unit waits for a peer's free slot before it is compiled here, if this machine is out of the choice.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -178,7 +177,7 @@ fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<
 fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut Known) -> Result<Unit, Stays> {
     same_root(&request)?;
     let cwd = request.cwd.clone();
-    let argv = response::expand(request.argv.clone(), &mut |name| read_response(&cwd, name))?;
+    let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
     let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
     let toolchain = agent.registry.lookup(&request.program, &cwd, path_var, arrived.at).map_err(|e| match e {
         LookupError::NotFound => Reason::Compiler,
@@ -201,7 +200,7 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
         return Err(Reason::UnknownOption.into());
     }
     agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
-    let argv = expand_native(&toolchain, &plan, invocation.argv)?;
+    let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.searcher.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env)?;
     let want = Want {
         plan: &plan,
@@ -240,14 +239,40 @@ fn absolute(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
 }
 
-fn expand_native(toolchain: &Toolchain, plan: &Plan, argv: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Reason> {
+/// Writes `-march=native` and its kin out for this machine's processor. The answer holds for as long as the agent lives:
+/// the compiler is known by its content, and the processor stays.
+fn expand_native(
+    agent: &Agent,
+    toolchain: &Toolchain,
+    plan: &Plan,
+    argv: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Reason> {
     if plan.native.is_empty() {
         return Ok(argv);
     }
-    let flags: Vec<Vec<u8>> = plan.native.iter().filter_map(|at| argv.get(*at).cloned()).collect();
-    let trace = native_trace(toolchain, &flags)?;
-    let expansion = native::expansion(toolchain.family, &trace).ok_or(Reason::NativeArch)?;
-    Ok(native::substitute(&argv, &plan.native, &expansion))
+    let question = native::question(&argv, &plan.native, toolchain.family);
+    let key = (toolchain.fingerprint, question);
+    let known = agent.natives.lock().expect("no panic while held").get(&key).cloned();
+    let expansion = match known {
+        Some(expansion) => expansion,
+        None => {
+            let expansion = ask_native(toolchain, &key.1);
+            let mut natives = agent.natives.lock().expect("no panic while held");
+            if natives.len() >= NATIVES_MAX {
+                natives.clear();
+            }
+            natives.insert(key, expansion.clone());
+            expansion
+        }
+    };
+    Ok(native::substitute(&argv, &plan.native, &expansion.ok_or(Reason::NativeArch)?))
+}
+
+fn ask_native(toolchain: &Toolchain, question: &native::Question) -> Option<Vec<Vec<u8>>> {
+    let answer = native_trace(toolchain, question.argv.get(1..)?).ok()?;
+    let expansion = question.expansion(&answer)?;
+    let expanded = native_trace(toolchain, question.with(&expansion).get(1..)?).ok()?;
+    question.agree(&answer, &expanded).then_some(expansion)
 }
 
 /// Offers the unit to one peer after another, within bounds.
@@ -352,12 +377,7 @@ fn real_path(path: &[u8]) -> Option<AbsPath> {
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
-fn place(
-    agent: &Agent,
-    unit: Unit,
-    outcome: &Outcome,
-    bytes: Vec<Vec<u8>>,
-) -> Result<(Vec<Text>, Placed), Stays> {
+fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
     let want = Want {
         plan: &unit.plan,

@@ -74,7 +74,10 @@ impl Mesh {
         let state = match read(&file) {
             Ok(state) => state,
             Err(why) => {
-                tracing::error!("{} is damaged ({why}); this machine is in no mesh until it joins again", file.display());
+                tracing::error!(
+                    "{} is damaged ({why}); this machine is in no mesh until it joins again",
+                    file.display()
+                );
                 let _ = std::fs::rename(&file, file.with_extension("damaged"));
                 None
             }

@@ -31,22 +31,23 @@ mod submit;
 pub use run::{AgentError, Options, run};
 
 use crate::{
+    compiler::native::Question,
     config::Config,
     host::Clock,
     inputs::{Arrivals, Graph},
     places::Places,
     reason::Reason,
-    toolchain::{
-        registry::{Registry, Toolchain},
-        search::Searcher,
-    },
+    toolchain::{Registry, Searcher, Toolchain},
 };
 use links::Links;
 use mesh_proto::toolchain::Fingerprint;
 use records::Records;
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ pub struct Agent {
     leaving: CancellationToken,
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
+    /// What `-march=native` and its kin mean here, by compiler and command; nothing if that cannot be told.
+    natives: Mutex<HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>>,
     nearby: nearby::Nearby,
     /// Only the loopback interface is used.
     loopback: bool,

@@ -20,3 +20,10 @@ pub(super) fn strangers(_agent: &Agent) -> u16 {
 impl Agent {
     pub(super) fn announce(&self) {}
 }
+
+/// The addresses of this machine that others may reach, best first.
+pub(super) fn own_addresses(loopback: bool) -> Vec<std::net::IpAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let usable = |i: &if_addrs::Interface| i.is_loopback() == loopback && !i.is_link_local();
+    all.iter().filter(|i| usable(i)).map(|i| i.ip()).collect()
+}

@@ -116,7 +116,11 @@ impl Peers {
         let mut fixed = self.fixed.lock().expect("no panic while held");
         let had = fixed.iter().any(|a| a == address);
         if had != add {
-            if add { fixed.push(address.to_owned()) } else { fixed.retain(|a| a != address) }
+            if add {
+                fixed.push(address.to_owned())
+            } else {
+                fixed.retain(|a| a != address)
+            }
             std::fs::write(&self.fixed_file, fixed.join("\n"))?;
         }
         Ok(had)
@@ -213,7 +217,10 @@ pub(super) async fn lookup(address: &str) -> Vec<SocketAddr> {
         return vec![SocketAddr::new(ip, PORT)];
     }
     let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:{PORT}") };
-    tokio::net::lookup_host(with_port).await.map(|found| found.take(limits::ADDRESSES_MAX).collect()).unwrap_or_default()
+    tokio::net::lookup_host(with_port)
+        .await
+        .map(|found| found.take(limits::ADDRESSES_MAX).collect())
+        .unwrap_or_default()
 }
 
 fn hello(agent: &Agent) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
@@ -357,10 +364,11 @@ async fn names(link: Arc<Link>) {
     let Ok(mut stream) = link.conn.accept_uni().await else { return };
     loop {
         match stream.receive::<NameBatch>(limits::FRAME_BYTES_MAX, QUIET).await {
-            Ok(batch) if link.learn(batch).is_ok() => {}
-            Ok(_) => {
-                link.conn.close(close::MALFORMED, "names out of order");
-                return;
+            Ok(batch) => {
+                if link.learn(batch).is_err() {
+                    link.conn.close(close::MALFORMED, "names out of order");
+                    return;
+                }
             }
             Err(_) => return,
         }

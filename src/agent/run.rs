@@ -14,10 +14,7 @@ use crate::{
     places::Places,
     sched::admit,
     store::blobs::{self, Blobs},
-    toolchain::{
-        registry::{MeshBinary, Registry},
-        search::Searcher,
-    },
+    toolchain::{MeshBinary, Registry, Searcher},
     worker::run::Worker,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -114,8 +111,8 @@ fn lock(places: &Places) -> Result<std::fs::File, AgentError> {
 async fn live(places: &Places, config: Config, options: Options) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = local::bind(&places.socket)
-        .map_err(|source| AgentError::Place { path: places.socket.clone(), source })?;
+    let listener =
+        local::bind(&places.socket).map_err(|source| AgentError::Place { path: places.socket.clone(), source })?;
     let (agent, arrivals) = make(places, config, options).await?;
     let _ = std::fs::remove_file(places.starting_marker());
     tracing::info!("{} listens on port {}", agent.mesh.me().short(), agent.peers.endpoint.port());
@@ -183,6 +180,7 @@ async fn make(
         dirty: Notify::new(),
         stop: Notify::new(),
         served: Mutex::default(),
+        natives: Mutex::default(),
         nearby: super::nearby::Nearby::default(),
         loopback,
         config,

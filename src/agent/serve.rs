@@ -2,10 +2,13 @@
 
 use super::{Agent, link::Link};
 use crate::{
-    net::stream::{Receiver, Sender, StreamError},
+    net::{
+        channel::{Receiver, Sender},
+        stream::StreamError,
+    },
     sched::admit::{self, Ledger},
     store::blobs::{BlobError, Blobs},
-    toolchain::registry::Toolchain,
+    toolchain::Toolchain,
     worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
@@ -253,7 +256,7 @@ async fn fetch(
         let put = tokio::task::spawn_blocking(move || blobs.put(&digest, &bytes)).await;
         match put {
             Ok(Ok(())) => {}
-            Ok(Err(BlobError::Full)) => return Ok(Err(Refusal::Disk)),
+            Ok(Err(BlobError::DiskFull)) => return Ok(Err(Refusal::Disk)),
             _ => return Ok(Err(Refusal::Missing)),
         }
     }

@@ -58,11 +58,7 @@ fn read(entry: &Entry) -> Option<Vec<u8>> {
 }
 
 /// Offers `job` on `link`. Dropping the future cancels the job there.
-pub(super) async fn submit(
-    link: &Link,
-    job: &Job,
-    closure: &Closure,
-) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
+pub(super) async fn submit(link: &Link, job: &Job, closure: &Closure) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
     let _held = link.hold();
     let named = link.name_closure(closure).await?;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
