@@ -18,6 +18,8 @@ mod language;
 pub mod native;
 mod passes;
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod probe;
 pub mod response;
 mod table;
