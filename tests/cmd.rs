@@ -561,3 +561,51 @@ fn install_replaces_no_file_that_is_not_meshs() {
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("is there already and is not mesh's"), "{}", ran.err);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn systemd_understands_every_line_of_the_unit() {
+    let place = Place::empty();
+    let unit = home(&place).join(".config/systemd/user/mesh.service");
+    assert_eq!(at_home(&place, &["install"]).code, 0);
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["--user", "verify"]).arg(&unit).env("XDG_RUNTIME_DIR", place.dir.path());
+    match verify.output() {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("Failed to initialize") => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !said.contains("mesh.service"), "{said}");
+        }
+        other => eprintln!("skipped: systemd-analyze cannot verify units here ({other:?})"),
+    }
+}
+
+/// In the real home, because systemd looks nowhere else; only where nobody has installed mesh.
+#[test]
+#[cfg(target_os = "linux")]
+fn systemd_starts_the_agent_and_stops_it() {
+    let systemctl = |words: &[&str]| Command::new("systemctl").arg("--user").args(words).output();
+    if !systemctl(&["show-environment"]).is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: systemd runs for no user here");
+        return;
+    }
+    if systemctl(&["cat", "mesh.service"]).is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: mesh is installed for this user");
+        return;
+    }
+    let place = Place::empty();
+    let mesh = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh"));
+        command.args(words).env("MESH_DIR", place.dir.path()).stdin(Stdio::null());
+        ran(command)
+    };
+    let installed = mesh(&["install"]);
+    let status = mesh(&["status"]);
+    let active = systemctl(&["is-active", "mesh.service"]).unwrap();
+    let removed = mesh(&["uninstall"]);
+    assert_eq!(installed.code, 0, "{installed:?}");
+    assert!(status.out.contains(" in \"home\"\n"), "{status:?}");
+    assert_eq!(active.stdout, b"active\n");
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(mesh(&["status"]).code, 3);
+    assert!(!systemctl(&["cat", "mesh.service"]).unwrap().status.success());
+}
