@@ -108,7 +108,7 @@ pub(super) fn asks() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-fn started(now: &Snapshot) -> String {
+pub(super) fn started(now: &Snapshot) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut has = vec![count(cores as u64, "core")];
     has.extend(now.this.compilers.iter().map(|c| sanitised(c)));
