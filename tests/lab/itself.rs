@@ -154,7 +154,10 @@ fn corpora_compile_the_same_twice_on_a_machine() {
     };
     let machine = &turn.lab.machines[0];
     // Only fetched and checked: one compile of it takes longer than all others here.
-    assert_eq!(Corpus::Sqlite.units().map(|units| units.len()), Ok(1));
+    match Corpus::Sqlite.units() {
+        Ok(units) => assert_eq!(units.len(), 1),
+        Err(why) => return crate::skip(&why).unwrap_or_default(),
+    }
     for (corpus, units, compiled) in [(Corpus::Lua, 33, 4), (Corpus::Curl, 150, 3), (Corpus::Abseil, 100, 2)] {
         let all = match corpus.units() {
             Ok(all) => all,
