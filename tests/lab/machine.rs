@@ -417,11 +417,6 @@ impl Order<'_> {
         self
     }
 
-    pub(crate) fn cwd(mut self, cwd: impl AsRef<Path>) -> Self {
-        self.cwd = cwd.as_ref().into();
-        self
-    }
-
     pub(crate) fn seconds_max(mut self, seconds: u64) -> Self {
         self.seconds_max = seconds;
         self
