@@ -389,6 +389,16 @@ mod nearby {
         let (one, mut hears) = Discovery::start(config, 1001);
         one.announce(Advert { slots: 1, ..Advert::default() }, None);
         assert!(tokio::time::timeout(Duration::from_secs(1), hears.recv()).await.is_err(), "nothing is heard");
+        let trouble = one.health().trouble.expect("a reason");
+        assert!(trouble.contains(&mdns_port.to_string()), "{trouble}");
+        // Once the port is free, it works without anybody doing anything.
+        drop(held);
+        let patient = async {
+            while one.health().trouble.is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, patient).await.expect("recovers");
         one.stop().await;
     }
 }

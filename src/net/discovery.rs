@@ -12,9 +12,10 @@ use mdns_sd::{
 };
 use mesh_proto::advert::{Advert, DiscKey};
 use rand_core::{OsRng, RngCore};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, SocketAddrV6},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -43,6 +44,8 @@ const COMMAND_TRIES: usize = 20;
 const COMMAND_WAIT: Duration = Duration::from_millis(25);
 /// How long an instance whose address failed has for answering that it is still there.
 const VERIFY: Duration = Duration::from_secs(3);
+/// An announcement that no interface has taken after this long is a trouble worth telling.
+const UNHEARD: Duration = Duration::from_secs(10);
 /// Instances that may await verification.
 const VERIFY_MAX: usize = 16;
 
@@ -233,6 +236,9 @@ impl Runner {
 
     /// One life of the mDNS thread.
     async fn session(&mut self, stopped: &mut tokio::sync::oneshot::Receiver<()>) -> End {
+        if let Err(error) = can_share(self.config.mdns_port) {
+            return End::Failed(format!("port {} is held exclusively: {error}", self.config.mdns_port));
+        }
         let daemon = match ServiceDaemon::new_with_port(self.config.mdns_port) {
             Ok(daemon) => daemon,
             Err(error) => return error.into(),
@@ -255,6 +261,7 @@ impl Runner {
         let mut browse = command(|| daemon.browse(SERVICE)).await?;
         self.trouble(None);
         let mut announced: Option<(Advert, Instant)> = None;
+        let mut unheard_at: Option<Instant> = None;
         self.wanted.mark_changed();
         // What nobody asked to announce yet is not announced.
         let mut ready = self.wanted.borrow().advert != Advert::default();
@@ -278,6 +285,11 @@ impl Runner {
                     let info = self.service(&advert)?;
                     command(|| daemon.register(info.clone())).await?;
                     announced = Some((advert, Instant::now()));
+                    unheard_at = unheard_at.or(Some(Instant::now() + UNHEARD));
+                }
+                () = until(unheard_at) => {
+                    unheard_at = None;
+                    self.trouble(Some("no network interface takes the announcement".to_owned()));
                 }
                 () = until(gone_at) => self.believe_goodbyes().await,
                 event = browse.recv_async() => match event {
@@ -285,7 +297,12 @@ impl Runner {
                     // We were too slow, or the daemon is gone; the next command tells which.
                     Err(_) => browse = command(|| daemon.browse(SERVICE)).await?,
                 },
-                event = monitor.recv_async() => self.observe(event)?,
+                event = monitor.recv_async() => {
+                    if matches!(event, Ok(DaemonEvent::Announce(..))) {
+                        unheard_at = None;
+                    }
+                    self.observe(event)?;
+                }
                 Some(instance) = self.verify.recv() => {
                     let name = format!("{instance}.{SERVICE}");
                     command(|| daemon.verify(name.clone(), VERIFY)).await?;
@@ -398,6 +415,16 @@ async fn command<T>(give: impl Fn() -> mdns_sd::Result<T>) -> Result<T, End> {
         }
     }
     give().map_err(End::from)
+}
+
+/// Whether the mDNS port can be had beside others. The daemon opens its sockets without telling when that fails, and
+/// then hears nothing for ever: avahi's `disallow-other-stacks=yes` does that.
+fn can_share(port: u16) -> rustix::io::Result<()> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Not every system has it; those get along without.
+    let _ = sockopt::set_socket_reuseport(&socket, true);
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
 }
 
 /// Takes this agent's records back. Returns when the packet is out, because an exit before that loses it.
