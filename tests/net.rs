@@ -215,3 +215,190 @@ async fn blobs_of_every_size_arrive_and_nothing_else_does() {
     let absurd = stream::recv_blob(&mut recv, limits::BLOB_BYTES_MAX + 1, &Digest::of(b""), SOON).await;
     assert!(matches!(absurd, Err(StreamError::Blob)));
 }
+
+mod meeting {
+    //! Hellos and records.
+    use super::*;
+    use mesh::net::{
+        identity::Ed25519,
+        sync::{SyncError, greet},
+    };
+    use mesh_proto::{
+        hello::{Hello, HelloError},
+        membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, RecordSet, Role, Sign},
+    };
+
+    fn founded(founder: &Identity) -> RecordSet {
+        let body = Body::Genesis(Genesis {
+            nonce: [0; 16],
+            founder: founder.public_key(),
+            founder_name: "one".into(),
+            mesh_name: "home".into(),
+        });
+        RecordSet::new(Record::sign(&body, founder).expect("signs"), &Ed25519).expect("valid")
+    }
+
+    fn admitted(mesh: MeshId, issuer: &Identity, subject: PublicKey) -> Record {
+        let issuer_id = issuer.peer();
+        let admit = Admit {
+            mesh,
+            subject,
+            name: "a machine".into(),
+            role: Role::Owner,
+            not_after: None,
+            issuer: issuer_id,
+            issued: 7,
+        };
+        Record::sign(&Body::Admit(admit), issuer).expect("signs")
+    }
+
+    fn hello(set: &RecordSet) -> Hello {
+        Hello {
+            proto_min: 1,
+            proto_max: 1,
+            agent_version: "0.1.0".into(),
+            mesh: set.mesh(),
+            set_digest: set.digest(),
+            role: Some(Role::Owner),
+            name: "tower".into(),
+            host_tag: [0; 16],
+            slots: 8,
+            toolchains: vec![],
+            addresses: vec![],
+            now_s: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn machines_that_meet_end_with_the_same_records() {
+        let (one, mut two) = two();
+        let (key_one, key_two) = (one.endpoint.identity(), two.endpoint.identity());
+        let mut set_one = founded(key_one);
+        set_one.merge(vec![admitted(set_one.mesh(), key_one, key_two.public_key())], &Ed25519);
+        let mut set_two = set_one.clone();
+        let (new_one, new_two) = (Identity::ephemeral().expect("a key"), Identity::ephemeral().expect("a key"));
+        set_one.merge(vec![admitted(set_one.mesh(), key_one, new_one.public_key())], &Ed25519);
+        set_two.merge(vec![admitted(set_one.mesh(), key_two, new_two.public_key())], &Ed25519);
+        let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+        let theirs = two.arrival().await;
+        let (hello_one, hello_two) = (hello(&set_one), hello(&set_two));
+        let (at_one, at_two) = tokio::join!(greet(&link, &hello_one, &set_one), greet(&theirs, &hello_two, &set_two));
+        let (at_one, at_two) = (at_one.expect("greets"), at_two.expect("greets"));
+        assert_eq!((&at_one.hello, &at_two.hello), (&hello_two, &hello_one));
+        assert_eq!(set_one.merge(at_one.records, &Ed25519).added, 1);
+        assert_eq!(set_two.merge(at_two.records, &Ed25519).added, 1);
+        assert_eq!(set_one, set_two);
+        for machine in [&new_one, &new_two] {
+            assert!(set_one.evaluate(0).get(&machine.peer()).is_some());
+        }
+        // The stream stays for what comes next.
+        let (mut send, mut recv) = (at_one.send, at_two.recv);
+        stream::send(&mut send, &7u8, 16).await.expect("sends");
+        assert_eq!(stream::recv::<u8>(&mut recv, 16, SOON).await.expect("receives"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_machine_of_another_mesh_or_of_no_words_is_sent_away() {
+        let (one, mut two) = two();
+        let (set_one, set_two) = (founded(one.endpoint.identity()), founded(two.endpoint.identity()));
+        let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+        let theirs = two.arrival().await;
+        let (hello_one, hello_two) = (hello(&set_one), hello(&set_two));
+        let (at_one, at_two) = tokio::join!(greet(&link, &hello_one, &set_one), greet(&theirs, &hello_two, &set_two));
+        for greeted in [at_one, at_two] {
+            let refused = matches!(
+                greeted,
+                Err(SyncError::Hello(HelloError::OtherMesh) | SyncError::Link(LinkError::Closed { .. }))
+            );
+            assert!(refused, "{greeted:?}");
+        }
+        let silent = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+        let theirs = two.arrival().await;
+        assert!(matches!(greet(&theirs, &hello_two, &set_two).await, Err(SyncError::Stream(StreamError::Late))));
+        assert!(matches!(end_of(&silent).await, LinkError::Closed { .. }));
+    }
+}
+
+mod nearby {
+    //! Discovery on a private port, on loopback only.
+    use super::*;
+    use mesh::net::discovery::{Discovery, DiscoveryConfig, Event};
+    use mesh_proto::advert::{Advert, DiscKey};
+    use tokio::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    async fn wait_for(events: &mut mpsc::Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> Event {
+        let found = async {
+            loop {
+                let event = events.recv().await.expect("discovery runs");
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("heard in time")
+    }
+
+    #[tokio::test]
+    async fn two_agents_find_each_other_hear_of_a_code_and_of_a_goodbye() {
+        // A free port of this moment; mDNS daemons share it with each other.
+        let mdns_port = {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("binds");
+            socket.local_addr().expect("bound").port()
+        };
+        let config = DiscoveryConfig { mdns_port, loopback_only: true, announce: true };
+        let (one, mut one_hears) = Discovery::start(config.clone(), 1001);
+        let (two, mut two_hears) = Discovery::start(config, 1002);
+        let key = DiscKey([4; 16]);
+        let advert = |discovery: &Discovery, pairing| Advert {
+            mesh: Some(key.mesh_tag(discovery.instance())),
+            slots: 24,
+            free: 24,
+            pairing,
+            ..Advert::default()
+        };
+        one.announce(advert(&one, None), Some(key));
+        two.announce(advert(&two, None), Some(key));
+        let (name_one, name_two) = (one.instance().to_owned(), two.instance().to_owned());
+        let is = |event: &Event, name: &str| matches!(event, Event::Sighting(s) if s.instance == name);
+        let (seen_one, seen_two) = tokio::join!(
+            wait_for(&mut two_hears, |e| is(e, &name_one)),
+            wait_for(&mut one_hears, |e| is(e, &name_two))
+        );
+        for (event, port) in [(seen_one, 1001), (seen_two, 1002)] {
+            let Event::Sighting(sighting) = event else { panic!("a sighting") };
+            assert_eq!(sighting.addrs, [SocketAddr::from((Ipv4Addr::LOCALHOST, port))]);
+            assert_eq!(sighting.advert.mesh, Some(key.mesh_tag(&sighting.instance)));
+            assert_eq!((sighting.advert.slots, sighting.advert.free), (24, 16));
+        }
+        one.announce(advert(&one, Some(417)), Some(key));
+        wait_for(&mut two_hears, |e| matches!(e, Event::Sighting(s) if s.advert.pairing == Some(417))).await;
+        one.stop().await;
+        wait_for(&mut two_hears, |e| *e == Event::Gone { instance: name_one.clone() }).await;
+        assert_eq!(two.health().trouble, None);
+        two.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_mdns_that_cannot_work_leaves_the_agent_alone() {
+        // A port that another program holds for itself alone.
+        let held = std::net::UdpSocket::bind("0.0.0.0:0").expect("binds");
+        let mdns_port = held.local_addr().expect("bound").port();
+        let config = DiscoveryConfig { mdns_port, loopback_only: true, announce: true };
+        let (one, mut hears) = Discovery::start(config, 1001);
+        one.announce(Advert { slots: 1, ..Advert::default() }, None);
+        assert!(tokio::time::timeout(Duration::from_secs(1), hears.recv()).await.is_err(), "nothing is heard");
+        let trouble = one.health().trouble.expect("a reason");
+        assert!(trouble.contains(&mdns_port.to_string()), "{trouble}");
+        // Once the port is free, it works without anybody doing anything.
+        drop(held);
+        let patient = async {
+            while one.health().trouble.is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, patient).await.expect("recovers");
+        one.stop().await;
+    }
+}

@@ -312,3 +312,56 @@ pub(super) fn client_config(
     config.enable_early_data = false;
     Ok((config, seen))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::endpoint::{Endpoint, EndpointConfig};
+    use quinn::crypto::rustls::QuicClientConfig;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    #[tokio::test]
+    async fn a_client_that_keeps_tickets_gets_none_and_is_judged_every_time() {
+        let gate = Arc::new(Gate::default());
+        let local = EndpointConfig { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+        let server = Arc::new(Identity::ephemeral().expect("a key"));
+        let client = Identity::ephemeral().expect("a key");
+        gate.allow(BTreeSet::from([client.peer()]));
+        let (endpoint, mut arrivals) = Endpoint::bind(&local, server.clone(), gate.clone()).expect("binds");
+        let its_gate = Arc::new(Gate::default());
+        its_gate.allow(BTreeSet::from([server.peer()]));
+        let (mut config, _) = client_config(&client, &its_gate, Expect::AnyMember).expect("a configuration");
+        config.resumption = Resumption::in_memory_sessions(8);
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("TLS 1.3")));
+        let raw = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("binds");
+        for round in 1..=3 {
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, endpoint.port()));
+            let conn = raw.connect_with(config.clone(), at, "mesh").expect("dials").await.expect("connects");
+            let link = arrivals.next().await.expect("a link");
+            // A round trip after the handshake: tickets would have come before its answer.
+            let mut send = link.conn.open_uni().await.expect("opens");
+            send.write_all(b"x").await.expect("sends");
+            let mut recv = conn.accept_uni().await.expect("accepts");
+            recv.read_exact(&mut [0]).await.expect("reads");
+            assert_eq!((gate.checks(), its_gate.checks()), (round, round));
+            conn.close(0u32.into(), b"");
+        }
+    }
+
+    #[test]
+    fn nothing_but_tls_1_3_with_ed25519_is_offered() {
+        let (identity, gate) = (Identity::ephemeral().expect("a key"), Arc::new(Gate::default()));
+        let server = server_config(&identity, &gate).expect("a configuration");
+        assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
+        assert_eq!(server.alpn_protocols, [b"mesh/1".to_vec()]);
+        gate.set_pairing(true);
+        let open = server_config(&identity, &gate).expect("a configuration");
+        assert_eq!(open.alpn_protocols, [b"mesh/1".to_vec(), b"mesh-pair/1".to_vec()]);
+        let (client, _) = client_config(&identity, &gate, Expect::Inviter).expect("a configuration");
+        assert!(!client.enable_sni && !client.enable_early_data);
+        assert_eq!(client.alpn_protocols, [b"mesh-pair/1".to_vec()]);
+        let verifier = Verifier { gate, rule: Rule::Expect(Expect::Inviter), seen: Arc::default() };
+        assert_eq!(ServerCertVerifier::supported_verify_schemes(&verifier), [SignatureScheme::ED25519]);
+        assert!(no_tls12().is_err());
+    }
+}
