@@ -225,13 +225,7 @@ async fn address_named(agent: &Arc<Agent>, address: &str, add: bool) -> Tell {
 
 /// Where this machine may be reached: for `mesh join CODE@ADDR`.
 fn own_addresses(agent: &Agent) -> Vec<String> {
-    let port = agent.peers.endpoint.port();
-    let with_port = |ip: std::net::IpAddr| match (ip, port) {
-        (ip, crate::net::endpoint::PORT) => ip.to_string(),
-        (std::net::IpAddr::V6(ip), port) => format!("[{ip}]:{port}"),
-        (ip, port) => format!("{ip}:{port}"),
-    };
-    super::nearby::own_addresses(agent.loopback).into_iter().map(with_port).collect()
+    super::nearby::own_addresses(agent.loopback, agent.peers.endpoint.port())
 }
 
 /// The picture of this moment.

@@ -103,6 +103,12 @@ impl Peers {
         self.wake.notify_one();
     }
 
+    /// Addresses of one machine were heard of.
+    pub(super) fn heard_together(&self, addrs: &[SocketAddr], group: u64, now_ms: u64) {
+        self.dialer().heard_together(addrs, group, now_ms);
+        self.wake.notify_one();
+    }
+
     pub(super) fn forget(&self, addr: SocketAddr) {
         self.dialer().forget(addr);
     }

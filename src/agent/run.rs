@@ -6,7 +6,7 @@ use crate::{
     host::Clock,
     inputs::Graph,
     net::{
-        endpoint::{Endpoint, EndpointConfig, EndpointError, PORT},
+        endpoint::{Arrivals, Endpoint, EndpointConfig, EndpointError, PORT},
         identity::{Identity, IdentityError},
         pair::Inviter,
         tls::Gate,
@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Counters and load go out this often at most.
 const PACE: Duration = Duration::from_millis(50);
+/// How often the free slots that are announced are looked at, seconds; discovery says them when they have changed.
+const ANNOUNCE_EVERY_S: u64 = 10;
 /// Jobs that run when the agent is told to end have this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Threads for what blocks: closures, hashing, files, jobs of others.
@@ -113,7 +115,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener =
         local::bind(&places.socket).map_err(|source| AgentError::Place { path: places.socket.clone(), source })?;
-    let (agent, arrivals) = make(places, config, options).await?;
+    let (agent, arrivals, events) = make(places, config, options).await?;
     let _ = std::fs::remove_file(places.starting_marker());
     tracing::info!("{} listens on port {}", agent.mesh.me().short(), agent.peers.endpoint.port());
     if let Some(why) = &agent.no_sandbox {
@@ -124,10 +126,10 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(peers::accept(agent.clone(), arrivals)),
         tokio::spawn(peers::dial(agent.clone())),
         tokio::spawn(peers::resolve_fixed(agent.clone())),
-        tokio::spawn(super::nearby::discover(agent.clone())),
+        tokio::spawn(super::nearby::discover(agent.clone(), events)),
         tokio::spawn(find_toolchains(agent.clone())),
         tokio::spawn(publish(agent.clone())),
-        tokio::spawn(unfreeze(agent.clone())),
+        tokio::spawn(housekeep(agent.clone())),
     ];
     tokio::select! {
         _ = terminate.recv() => {}
@@ -145,7 +147,7 @@ async fn make(
     places: &Places,
     config: Config,
     options: Options,
-) -> Result<(Arc<Agent>, crate::net::endpoint::Arrivals), AgentError> {
+) -> Result<(Arc<Agent>, Arrivals, super::nearby::Events), AgentError> {
     let identity = Arc::new(Identity::open(&places.state)?);
     let gate = Arc::new(Gate::default());
     let mesh = Mesh::open(&places.state, identity.clone(), gate.clone());
@@ -167,6 +169,7 @@ async fn make(
     };
     let peers = peers::Peers::new(&places.state, endpoint, inviter, &config.peers);
     let graph = Graph::new();
+    let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
     let agent = Agent {
         places: places.clone(),
         arrivals: graph.arrivals(),
@@ -181,7 +184,7 @@ async fn make(
         stop: Notify::new(),
         served: Mutex::default(),
         natives: Mutex::default(),
-        nearby: super::nearby::Nearby::default(),
+        nearby,
         loopback,
         config,
         clock,
@@ -191,7 +194,7 @@ async fn make(
         server,
         no_sandbox,
     };
-    Ok((Arc::new(agent), arrivals))
+    Ok((Arc::new(agent), arrivals, events))
 }
 
 /// What this machine lends, if it can isolate jobs; blocking.
@@ -254,11 +257,18 @@ async fn publish(agent: Arc<Agent>) {
     }
 }
 
-/// Takes away the marker that a launcher left when this agent was frozen.
-async fn unfreeze(agent: Arc<Agent>) {
+/// Once a second: takes away the marker that a launcher left when this agent was frozen, and keeps what is announced true.
+async fn housekeep(agent: Arc<Agent>) {
     let marker = agent.places.frozen_marker();
+    let (mut seconds, mut announced) = (0u64, None);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        seconds += 1;
+        let load = serve::load(&agent);
+        if seconds.is_multiple_of(ANNOUNCE_EVERY_S) && announced != Some(load) {
+            announced = Some(load);
+            agent.announce();
+        }
         if marker.exists() {
             tracing::warn!("this agent was frozen for a while; launchers compiled without it");
             let _ = std::fs::remove_file(&marker);

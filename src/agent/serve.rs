@@ -91,10 +91,6 @@ impl Server {
         self.slots - u32::try_from(self.running.available_permits()).unwrap_or(self.slots).min(self.slots)
     }
 
-    pub(super) fn slots(&self) -> u32 {
-        self.slots
-    }
-
     pub(super) fn accepted(&self) -> u32 {
         *self.accepted.lock().expect("no panic while held")
     }
