@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const SOURCE: &str = "#include <stddef.h>\n#include \"h.h\"\nint f(int a) { return a + H; }\n";
+const SOURCE: &str = "#include <stddef.h>\n#include \"h.h\"\nint f(int a) { return a + H; }\n\
+    long g(const int *a, const int *b, int n) { long s = 0; for (int i = 0; i < n; i++) s += a[i] * b[i] + i; return s; }\n";
 
 /// A folder with sources in every language, and subfolders for outputs.
 fn folder() -> tempfile::TempDir {
@@ -323,13 +324,17 @@ fn an_expanded_native_command_makes_the_same_object() {
                 eprintln!("SKIPPED: {options}: no 32-bit headers");
                 continue;
             }
-            if let Some(equal) = expanded_equals(*compiler, &options, source) {
+            let equal = expanded_equals(*compiler, &options, source);
+            if options == "-O2 -march=native" && cfg!(target_arch = "x86_64") {
+                assert!(equal.is_some(), "{compiler:?} writes out what this processor is");
+            }
+            if let Some(equal) = equal {
                 assert!(equal, "{compiler:?} {options}");
                 compared += 1;
             }
         }
     }
-    assert!(found.is_empty() || compared > 0 || !cfg!(target_arch = "x86_64"), "no case was compared");
+    eprintln!("{compared} native commands were compared");
 }
 
 #[test]
