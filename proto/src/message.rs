@@ -6,16 +6,15 @@
 
 use crate::{
     job::{Job, Outcome, Refusal},
+    membership::Record,
     naming::NumberSet,
     toolchain::Fingerprint,
 };
 use serde::{Deserialize, Serialize};
 
-/// The first frame on a bidirectional stream: what it is for.
+/// The first frame on every bidirectional stream but the control stream: what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamHead {
-    /// The control stream; a hello follows.
-    Control,
     /// A job.
     Job(Box<Offer>),
 }
@@ -43,15 +42,6 @@ pub enum Answer {
     Done(Box<Outcome>),
 }
 
-/// Precedes the bytes of a blob on a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlobHead {
-    /// Bytes of the blob.
-    pub size: u64,
-    /// Bytes that follow: fewer than `size` if they are zstd's, equal if they are the blob itself.
-    pub packed: u64,
-}
-
 /// What flows on the control stream after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
@@ -60,7 +50,7 @@ pub enum Control {
     /// The compilers that the sender runs for others, all of them; sent on change.
     Toolchains(Vec<Fingerprint>),
     /// Records that the receiver may not have.
-    Records(Vec<Vec<u8>>),
+    Records(Vec<Record>),
     /// The sender shuts down and takes no new jobs.
     Leaving,
 }

@@ -25,6 +25,8 @@ struct Target {
     dialling: bool,
     /// Kept although it fails: the user named it.
     fixed: bool,
+    /// Addresses of one announcement lead to one machine: they are dialled one after the other. 0: none.
+    group: u64,
 }
 
 /// A connection that stands.
@@ -62,15 +64,29 @@ impl Dialer {
 
     /// An address was heard of: it is due at once, whatever failed before.
     pub fn heard(&mut self, addr: SocketAddr, peer: Option<PeerId>, fixed: bool, now_ms: u64) {
+        self.heard_as(addr, peer, fixed, 0, now_ms);
+    }
+
+    /// Addresses that lead to one machine were heard of, the best first.
+    pub fn heard_together(&mut self, addrs: &[SocketAddr], group: u64, now_ms: u64) {
+        // One machine has one group: an address that it announced before its restart takes the new one.
+        let known = addrs.iter().find_map(|a| self.targets.get(a).and_then(|t| t.peer));
+        for addr in addrs {
+            self.heard_as(*addr, known, false, group, now_ms);
+        }
+    }
+
+    fn heard_as(&mut self, addr: SocketAddr, peer: Option<PeerId>, fixed: bool, group: u64, now_ms: u64) {
         if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&addr) {
             let worst = self.targets.iter().filter(|(_, t)| !t.fixed && !t.dialling).max_by_key(|(_, t)| t.failures);
             let Some(worst) = worst.map(|(a, _)| *a) else { return };
             self.targets.remove(&worst);
         }
-        let fresh = Target { peer, failures: 0, due_ms: now_ms, dialling: false, fixed };
+        let fresh = Target { peer, failures: 0, due_ms: now_ms, dialling: false, fixed, group };
         let target = self.targets.entry(addr).or_insert(fresh);
         target.peer = peer.or(target.peer);
         target.fixed |= fixed;
+        target.group = if group == 0 { target.group } else { group };
         target.failures = 0;
         target.due_ms = target.due_ms.min(now_ms);
     }
@@ -83,11 +99,14 @@ impl Dialer {
     /// The addresses to dial now. Each must be answered by [`Dialer::failed`] or [`Dialer::connected`].
     pub fn due(&mut self, now_ms: u64) -> Vec<(SocketAddr, Option<PeerId>)> {
         let under_way = self.targets.values().filter(|t| t.dialling).count();
+        let mut groups: Vec<u64> = self.targets.values().filter(|t| t.dialling).map(|t| t.group).collect();
         let mut out = Vec::new();
         for (addr, target) in &mut self.targets {
             let connected = target.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p));
-            if !connected && !target.dialling && target.due_ms <= now_ms && under_way + out.len() < DIALS_MAX {
+            let free = !target.dialling && (target.group == 0 || !groups.contains(&target.group));
+            if !connected && free && target.due_ms <= now_ms && under_way + out.len() < DIALS_MAX {
                 target.dialling = true;
+                groups.push(target.group);
                 out.push((*addr, target.peer));
             }
         }
@@ -97,7 +116,12 @@ impl Dialer {
     /// When [`Dialer::due`] will next have something, if nothing else happens.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
-        let waits = |t: &&Target| !t.dialling && !t.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p));
+        let busy: Vec<u64> = self.targets.values().filter(|t| t.dialling && t.group != 0).map(|t| t.group).collect();
+        let waits = |t: &&Target| {
+            !t.dialling
+                && !busy.contains(&t.group)
+                && !t.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p))
+        };
         self.targets.values().filter(waits).map(|t| t.due_ms).min()
     }
 
@@ -111,6 +135,13 @@ impl Dialer {
         }
     }
 
+    /// A connection that was opened there ended before it stood.
+    pub fn ended_early(&mut self, addr: SocketAddr, now_ms: u64) {
+        if self.targets.get(&addr).is_some_and(|t| t.dialling) {
+            self.failed(addr, now_ms);
+        }
+    }
+
     /// A connection to `peer` stands; `dialled` is the address if this machine opened it. Of two connections the one that
     /// the smaller id opened is kept, so that both sides keep the same.
     pub fn connected(&mut self, peer: PeerId, link: u64, dialled: Option<SocketAddr>) -> Keep {
@@ -119,6 +150,10 @@ impl Dialer {
             target.dialling = false;
             target.failures = 0;
             target.peer = Some(peer);
+            let group = target.group;
+            for other in self.targets.values_mut().filter(|t| t.group == group && group != 0) {
+                other.peer = Some(peer);
+            }
         }
         let new = Live { link, opener };
         match self.live.get(&peer).copied() {
@@ -231,6 +266,18 @@ mod tests {
         assert_eq!(d.due(1_000_000), vec![], "another link of it was lost");
         d.lost(id(2), 9, 5);
         assert_eq!(d.due(5 + PAUSE_MS_MIN).len(), 2);
+    }
+
+    #[test]
+    fn the_addresses_of_one_machine_are_dialled_one_after_the_other() {
+        let mut d = Dialer::new(id(1));
+        d.heard_together(&[addr(2), addr(3)], 7, 0);
+        assert_eq!(d.due(0).len(), 1);
+        assert_eq!(d.due(0), vec![]);
+        d.failed(addr(2), 0);
+        assert_eq!(d.due(0), vec![(addr(3), None)]);
+        d.connected(id(2), 1, Some(addr(3)));
+        assert_eq!(d.due(1_000_000), vec![], "the other address leads to the same machine");
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub struct Temporaries {
     next: AtomicU64,
 }
 
+/// A file that a job made, here.
+#[derive(Debug)]
+pub struct Made {
+    /// What it is.
+    pub output: Output,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// The compiler writes over an old file, whose mode stays (dependency lists), rather than making a new one (objects:
+    /// the assembler and clang remove the old one first).
+    pub keeps_mode: bool,
+}
+
 /// Temporary files of one unit; those that were not kept are removed when it goes.
 #[derive(Debug)]
 pub struct Placed {
@@ -81,24 +93,21 @@ impl Temporaries {
     ///
     /// # Errors
     /// Nothing is left behind then.
-    pub fn place(self: &Arc<Self>, outputs: &[(Output, Vec<u8>)], umask: u32) -> std::io::Result<Placed> {
-        let target = |o: &Output| PathBuf::from(OsStr::from_bytes(o.path.as_bytes()));
-        let pairs: Vec<(PathBuf, PathBuf)> = outputs
-            .iter()
-            .map(|(o, _)| {
-                let to = target(o);
-                (to.with_file_name(self.name()), to)
-            })
-            .collect();
+    pub fn place(self: &Arc<Self>, outputs: &[Made], umask: u32) -> std::io::Result<Placed> {
+        let pair = |made: &Made| {
+            let to = PathBuf::from(OsStr::from_bytes(made.output.path.as_bytes()));
+            (to.with_file_name(self.name()), to)
+        };
+        let pairs: Vec<(PathBuf, PathBuf)> = outputs.iter().map(pair).collect();
         let from: Vec<PathBuf> = pairs.iter().map(|(from, _)| from.clone()).collect();
         self.remember(&from)?;
         let placed = Placed { home: self.clone(), renames: pairs, kept: false };
-        for ((output, bytes), (from, to)) in outputs.iter().zip(&placed.renames) {
-            let fresh = if output.executable { 0o777 } else { 0o666 } & !umask;
-            // A compiler that writes over a file leaves it its mode.
-            let mode = std::fs::metadata(to).map_or(fresh, |old| old.mode() & 0o777);
+        for (made, (from, to)) in outputs.iter().zip(&placed.renames) {
+            let fresh = if made.output.executable { 0o777 } else { 0o666 } & !umask;
+            let old = if made.keeps_mode { std::fs::metadata(to).ok() } else { None };
+            let mode = old.map_or(fresh, |old| old.mode() & 0o777);
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(from)?;
-            file.write_all(bytes)?;
+            file.write_all(&made.bytes)?;
             file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
         Ok(placed)
@@ -131,9 +140,10 @@ mod tests {
     use super::*;
     use mesh_proto::{digest::Digest, path::AbsPath};
 
-    fn output(path: &Path) -> (Output, Vec<u8>) {
+    fn output(path: &Path) -> Made {
         let path = AbsPath::new(path.as_os_str().as_bytes()).expect("normal");
-        (Output { path, digest: Digest::of(b"x"), size: 1, executable: false }, b"x".to_vec())
+        let output = Output { path, digest: Digest::of(b"x"), size: 1, executable: false };
+        Made { output, bytes: b"x".to_vec(), keeps_mode: true }
     }
 
     #[test]
@@ -148,7 +158,7 @@ mod tests {
         let placed = home.place(&[output(&dir.path().join("a.o"))], 0).expect("room");
         let from = placed.renames[0].0.clone();
         std::mem::forget(placed);
-        Temporaries::sweep(dir.path());
+        drop(Temporaries::sweep(dir.path()));
         assert!(!from.exists());
     }
 
@@ -162,12 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_target_gives_its_mode() {
+    fn an_existing_list_keeps_its_mode_and_an_object_is_new() {
         let dir = tempfile::tempdir().expect("a directory");
         let target = dir.path().join("a.o");
         std::fs::write(&target, "old").expect("room");
         std::fs::set_permissions(&target, PermissionsExt::from_mode(0o604)).expect("own");
-        let placed = Temporaries::sweep(dir.path()).place(&[output(&target)], 0).expect("room");
-        assert_eq!(std::fs::metadata(&placed.renames[0].0).expect("written").mode() & 0o777, 0o604);
+        for (keeps_mode, mode) in [(true, 0o604), (false, 0o644)] {
+            let made = Made { keeps_mode, ..output(&target) };
+            let placed = Temporaries::sweep(dir.path()).place(&[made], 0o022).expect("room");
+            assert_eq!(std::fs::metadata(&placed.renames[0].0).expect("written").mode() & 0o777, mode);
+        }
     }
 }

@@ -1,13 +1,28 @@
 //! What a compiler command line means (DECIDE).
 //!
 //! Nothing here reads a file, the environment or the clock: values in, values out.
+//!
+//! ```text
+//! response     argv with @files      -> argv
+//! plan         Invocation            -> Plan, or the Reason why the unit stays here
+//!   walk       one pass over the arguments, by the rows of `table`, looked up by `args`
+//!   passes     -Wp, -Wa, -Xclang: arguments that another program parses
+//!   language, environment, probe
+//! native       -march=native         -> what it means on this machine
+//! ```
 
+mod args;
+mod environment;
 pub mod invocation;
+mod language;
+pub mod native;
+mod passes;
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod probe;
+pub mod response;
+mod table;
+mod walk;
 
-/// Whether a command can be seen, at a glance, not to be one compile; the launcher then asks nobody.
-#[must_use]
-pub fn surely_local(argv: &[&[u8]]) -> Option<crate::reason::Reason> {
-    let compiles = argv.iter().skip(1).any(|a| *a == b"-c" || *a == b"-S" || a.starts_with(b"@"));
-    (!compiles).then_some(crate::reason::Reason::NotCompile)
-}
+pub use plan::{plan, surely_local};

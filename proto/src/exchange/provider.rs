@@ -65,6 +65,12 @@ impl Provider {
         self.awaited.front().and_then(|e| if let Node::File(f) = &e.node { Some((f.digest, f.size)) } else { None })
     }
 
+    /// The digests of everything that has not come.
+    #[must_use]
+    pub fn all_awaited(&self) -> Vec<Digest> {
+        self.awaited.iter().filter_map(|e| if let Node::File(f) = &e.node { Some(f.digest) } else { None }).collect()
+    }
+
     /// Takes the next blob: its bytes must be what was named.
     ///
     /// # Errors
