@@ -1,5 +1,7 @@
 //! The commands against an agent that follows a script: what they ask, what they print, how they exit.
 
+#![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
+
 use mesh::{
     agent::wire::{ASK_BYTES_MAX, Ask, TELL_BYTES_MAX, Tell},
     reason::Reason,
@@ -439,6 +441,12 @@ fn a_wrong_configuration_is_told_before_an_agent_is_started() {
     assert!(!place.socket().exists());
 }
 
+/// Says that a test did not run; where none may be left out, that is a failure.
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+    assert_ne!(std::env::var("MESH_TEST_NO_SKIP").as_deref(), Ok("1"), "skipped: {why}");
+}
+
 /// A home with compilers on a `PATH` of its own, where no service manager can be reached.
 fn home(place: &Place) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
@@ -575,7 +583,7 @@ fn systemd_understands_every_line_of_the_unit() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && !said.contains("mesh.service"), "{said}");
         }
-        other => eprintln!("skipped: systemd-analyze cannot verify units here ({other:?})"),
+        other => skipped(&format!("systemd-analyze cannot verify units here ({other:?})")),
     }
 }
 
@@ -585,11 +593,11 @@ fn systemd_understands_every_line_of_the_unit() {
 fn systemd_starts_the_agent_and_stops_it() {
     let systemctl = |words: &[&str]| Command::new("systemctl").arg("--user").args(words).output();
     if !systemctl(&["show-environment"]).is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: systemd runs for no user here");
+        skipped("systemd runs for no user here");
         return;
     }
     if systemctl(&["cat", "mesh.service"]).is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: mesh is installed for this user");
+        skipped("mesh is installed for this user");
         return;
     }
     let place = Place::empty();

@@ -3,7 +3,7 @@
 mod agent;
 pub mod cc;
 mod client;
-mod demo;
+pub mod demo;
 mod down;
 mod explain;
 mod failure;
