@@ -41,6 +41,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const BLOCKING_THREADS_MAX: usize = 256;
 /// Directories that are looked through for compilers to lend, besides those of `PATH`.
 const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];
+/// The compilers that most builds name.
+const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 /// The agent's address may be any of the host's.
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -220,6 +222,16 @@ async fn find_toolchains(agent: Arc<Agent>) {
         }
     }
     dirs.truncate(64);
+    let (finding, path_dirs) = (agent.clone(), dirs.clone());
+    let usual = tokio::task::spawn_blocking(move || {
+        let path = std::env::join_paths(&path_dirs).unwrap_or_default();
+        let look = |name: &&str| {
+            finding.registry.lookup(name.as_bytes(), b"/", path.as_encoded_bytes(), std::time::Instant::now()).ok()
+        };
+        USUAL_NAMES.iter().filter_map(look).collect::<Vec<_>>()
+    });
+    // The usual names first: all drivers of a machine take seconds, the first time.
+    agent.set_served(usual.await.unwrap_or_default());
     let finding = agent.clone();
     let found = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
     tracing::info!("{} compilers", found.len());
