@@ -36,6 +36,12 @@ fn folder() -> tempfile::TempDir {
 /// The compilers of this machine, by name and with their major version.
 fn compilers(names: &[&'static str]) -> Vec<(&'static str, u32)> {
     let version = |name: &str| {
+        let own = Command::new(name).arg("--version").output().ok()?;
+        // Where gcc is another name for clang there is no gcc.
+        let is_clang = String::from_utf8_lossy(&own.stdout).contains("clang");
+        if is_clang != name.starts_with("clang") {
+            return None;
+        }
         let out = Command::new(name).arg("-dumpversion").output().ok().filter(|o| o.status.success())?;
         String::from_utf8_lossy(&out.stdout).trim().split('.').next()?.parse().ok()
     };
