@@ -78,13 +78,18 @@ impl Question {
         (!native && !expansion.is_empty()).then_some(expansion)
     }
 
-    /// Whether the driver itself said something: its lines begin with its own name, in every language.
+    /// Whether the driver itself said something: its lines begin with its own name, in every language. Where it was run by
+    /// another name than the command's, only its English is recognised.
     fn complains(&self, answer: &[u8]) -> bool {
         let name = self.argv.first().map_or(&b""[..], Vec::as_slice);
         let own = |line: &[u8]| {
             [name, basename(name)].iter().any(|n| line.strip_prefix(*n).is_some_and(|rest| rest.starts_with(b": ")))
         };
-        answer.split(|b| *b == b'\n').any(own)
+        let english = |line: &[u8]| {
+            let mut marks = [&b": warning: "[..], b": error: "].into_iter();
+            !line.starts_with(b" ") && marks.any(|m| line.windows(m.len()).any(|w| w == m))
+        };
+        answer.split(|b| *b == b'\n').any(|line| own(line) || english(line))
     }
 
     /// gcc writes the options out on its front end's command line, before the command's own.
@@ -245,6 +250,8 @@ mod tests {
     fn a_driver_that_complains_is_not_believed() {
         let asked = question(&words("/usr/bin/gcc -mcpu=native"), &[1], Family::Gcc);
         let answer = format!("gcc: Warnung: -mcpu= ist veraltet\n{GCC}");
+        assert_eq!(asked.expansion(answer.as_bytes()), None);
+        let answer = format!("x86_64-linux-gnu-gcc-12: warning: -mcpu= is deprecated\n{GCC}");
         assert_eq!(asked.expansion(answer.as_bytes()), None);
         assert_eq!(asked.expansion(b"no such thing"), None);
     }

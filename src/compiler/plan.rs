@@ -128,7 +128,7 @@ pub fn plan(inv: &Invocation) -> Result<Plan, Reason> {
     let source = source.path.to_vec();
     let output = output(&facts, mode, &source)?;
     let deps = dependencies(&facts, language, &output)?;
-    let side_outputs = side_outputs(&mut facts, &deps, &output)?;
+    let side_outputs = side_outputs(&mut facts, &deps, &source, &output)?;
     let mut search = std::mem::take(&mut facts.search);
     environment::add_directories(inv, language, &mut search);
     Ok(Plan {
@@ -193,19 +193,18 @@ fn output(facts: &Facts<'_>, mode: Mode, source: &[u8]) -> Result<Vec<u8>, Reaso
         Some(b"pcm" | b"gcm") => return Err(Reason::Modules),
         _ => {}
     }
-    if !is_file_name(&output) || output == source {
+    // Where the extension of a name begins whose only dot is its first byte, compilers disagree.
+    let hidden = basename(&output).first() == Some(&b'.') && stem_len(&output).is_none();
+    if hidden || !is_file_name(&output) || output == source {
         return Err(Reason::SpecialOutput);
     }
     Ok(output)
 }
 
-/// Whether a path can be that of a regular file that a compiler makes, as far as its spelling tells. A name whose only
-/// dot is its first byte is left out: where its extension begins, compilers disagree.
+/// Whether a path can be that of a regular file that a compiler makes, as far as its spelling tells.
 fn is_file_name(path: &[u8]) -> bool {
-    let name = basename(path);
     let special = path == b"-" || path.starts_with(b"/dev/") || path.starts_with(b"/proc/");
-    let hidden = name.first() == Some(&b'.') && stem_len(path).is_none();
-    !special && !hidden && !name.is_empty() && path.len() <= PATH_BYTES_MAX
+    !special && !basename(path).is_empty() && path.len() <= PATH_BYTES_MAX
 }
 
 /// The path with another extension, or with one if it has none.
@@ -228,9 +227,6 @@ fn dependencies(facts: &Facts<'_>, language: Language, output: &[u8]) -> Result<
         // Which of several files wins differs between compilers.
         _ => return Err(Reason::UnknownOption),
     };
-    if !is_file_name(&path) || path == output {
-        return Err(Reason::SpecialOutput);
-    }
     // Neither compiler makes one for what is preprocessed already.
     Ok(match user {
         _ if matches!(language, Language::PreprocessedC | Language::PreprocessedCxx) => Deps::None,
@@ -240,7 +236,7 @@ fn dependencies(facts: &Facts<'_>, language: Language, output: &[u8]) -> Result<
 }
 
 /// Every file but the object that the command may write.
-fn side_outputs(facts: &mut Facts<'_>, deps: &Deps, output: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
+fn side_outputs(facts: &mut Facts<'_>, deps: &Deps, source: &[u8], output: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
     let mut paths = std::mem::take(&mut facts.side_outputs);
     paths.extend(facts.beside.iter().map(|extension| with_extension(output, extension)));
     match deps {
@@ -249,7 +245,7 @@ fn side_outputs(facts: &mut Facts<'_>, deps: &Deps, output: &[u8]) -> Result<Vec
     }
     paths.sort_unstable();
     paths.dedup();
-    if paths.iter().any(|path| !is_file_name(path)) {
+    if paths.iter().any(|path| !is_file_name(path) || path == source || path == output) {
         return Err(Reason::SpecialOutput);
     }
     Ok(paths)

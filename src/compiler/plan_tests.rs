@@ -295,7 +295,13 @@ fn flags_of_code_and_warnings_are_plain() {
         );
         plain(
             both,
-            &["-fprofile-abs-path", "-sectcreate __T __s file", "-fdiagnostics-format=json", "-fmessage-length=0"],
+            &[
+                "-fprofile-abs-path",
+                "-grecord-gcc-switches",
+                "-sectcreate __T __s file",
+                "-fdiagnostics-format=json",
+                "-fmessage-length=0",
+            ],
         );
         local(both, &["-fexec-charset=IBM1047", "-finput-charset=latin1"], Reason::UnknownOption);
     }
@@ -320,7 +326,10 @@ fn dependency_lists_are_found_by_name_or_by_default() {
         check(&format!("{both} --write-user-dependencies -c a.c"), "C a.c > a.o | side a.d | user a.d");
         check(&format!("{both} -MF f.d -c a.c"), "C a.c > a.o");
         local(both, &["-Wp,-MD", "-Wp,-MD,f.d -MD", "-Wp,-MD,f.d -Wp,-MMD,g.d"], Reason::UnknownOption);
-        local(both, &["-MD -MF -", "-MD -MF /dev/stdout", "-MD -MF a.o"], Reason::SpecialOutput);
+        local(both, &["-MD -MF -", "-MD -MF /dev/stdout", "-MD -MF a.o", "-MD -MF a.c"], Reason::SpecialOutput);
+        check(&format!("{both} -Wp,-MMD,x/.a.o.d -c a.c -o x/a.o"), "C a.c > x/a.o | side x/.a.o.d | user x/.a.o.d");
+        check(&format!("{both} -MD -MF .deps/a.Tpo -c a.c"), "C a.c > a.o | side .deps/a.Tpo | all .deps/a.Tpo");
+        check(&format!("{both} -MD -MF .depend -c a.c"), "C a.c > a.o | side .depend | all .depend");
     }
     check("gcc -Xpreprocessor -MD -Xpreprocessor f.d -c a.c", "C a.c > a.o | side f.d | all f.d");
     check("gcc -MD -c a.i", "PreprocessedC a.i > a.o");
@@ -444,7 +453,7 @@ fn what_is_not_distributed_says_why() {
             &["-ftime-trace=d", "-fdiagnostics-format=sarif-file", "-fdiagnostics-add-output=sarif"],
             Reason::SaveTemps,
         );
-        local(both, &["-dumpdir d/", "-dumpbase b", "-frepo", "-time"], Reason::SaveTemps);
+        local(both, &["-dumpdir d/", "-dumpbase b", "-frepo", "-time", "-fcompare-debug"], Reason::SaveTemps);
     }
     local("clang", &["-index-store-path d", "-index-unit-output-path f"], Reason::SpecialOutput);
 }
