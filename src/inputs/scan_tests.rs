@@ -150,16 +150,15 @@ fn names_that_only_diagnostics_open_are_seen() {
 fn defines_are_kept_by_what_an_include_could_make_of_them() {
     let bodies = |text: &str| scan(text.as_bytes(), false).defines.into_iter().map(|d| d.body).collect::<Vec<_>>();
     let header = |form, name: &str| Body::Header(form, name.as_bytes().into());
-    assert_eq!(bodies("#define A \"x.h\" /* c */\n#define B <y.h>"), [
-        header(Form::Quoted, "x.h"),
-        header(Form::Angled, "y.h")
-    ]);
+    assert_eq!(
+        bodies("#define A \"x.h\" /* c */\n#define B <y.h>"),
+        [header(Form::Quoted, "x.h"), header(Form::Angled, "y.h")]
+    );
     assert_eq!(bodies("#define A B\n# define A \\\n B\n"), [Body::Alias(hash32(b"B")), Body::Alias(hash32(b"B"))]);
-    assert_eq!(bodies("#define A(x) x\n#define B C(x)\n#define D \"x\" y"), [
-        Body::Complex,
-        Body::Complex,
-        Body::Complex
-    ]);
+    assert_eq!(
+        bodies("#define A(x) x\n#define B C(x)\n#define D \"x\" y"),
+        [Body::Complex, Body::Complex, Body::Complex]
+    );
     assert_eq!(bodies("#define A\n#define B 1\n#define C (x)\n"), [Body::Plain, Body::Plain, Body::Plain]);
     assert_eq!(body_of(b"\"x.h\""), header(Form::Quoted, "x.h"));
     assert_eq!(flags_of_body(b"__DATE__"), flag::DATE_TIME);

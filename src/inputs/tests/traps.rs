@@ -19,7 +19,8 @@ fn a_directory_never_is_the_header_meant() {
 
 #[test]
 fn every_file_of_a_name_on_the_search_path_is_taken() {
-    let tree = Tree::new(&[("a.c", "#include \"x.h\"\n"), ("i/x.h", "#include_next <x.h>\n"), ("j/x.h", ""), ("k/x.h", "")]);
+    let tree =
+        Tree::new(&[("a.c", "#include \"x.h\"\n"), ("i/x.h", "#include_next <x.h>\n"), ("j/x.h", ""), ("k/x.h", "")]);
     check(&tree, &plan("a.c", &["i", "j", "k", "i"]), &["f a.c", "d i", "f i/x.h", "d j", "f j/x.h", "d k", "f k/x.h"]);
 }
 
@@ -228,7 +229,8 @@ fn files_that_only_diagnostics_open_are_content() {
 
 #[test]
 fn embedded_data_is_content() {
-    let tree = Tree::new(&[("a.c", "char d[] = {\n#embed \"d.bin\"\n};\n"), ("d.bin", "#include \"x.h\"\n"), ("x.h", "")]);
+    let tree =
+        Tree::new(&[("a.c", "char d[] = {\n#embed \"d.bin\"\n};\n"), ("d.bin", "#include \"x.h\"\n"), ("x.h", "")]);
     check(&tree, &plan("a.c", &[]), &["f a.c", "f d.bin"]);
 }
 
@@ -236,8 +238,15 @@ fn embedded_data_is_content() {
 fn outputs_must_be_regular_files_in_directories_that_exist() {
     let tree = Tree::new(&[("a.c", ""), ("o/x.o", "")]);
     tree.link("a.c", "link.o");
-    for (output, is_good) in [("o/x.o", true), ("o/new.o", true), ("gone/x.o", false), ("o", false), ("o/", false),
-        ("/dev/null", false), ("link.o", false)] {
+    for (output, is_good) in [
+        ("o/x.o", true),
+        ("o/new.o", true),
+        ("gone/x.o", false),
+        ("o", false),
+        ("o/", false),
+        ("/dev/null", false),
+        ("link.o", false),
+    ] {
         let mut plan = plan("a.c", &[]);
         plan.output = output.into();
         let result = closure(&mut Graph::new(), &tree.root, &plan);
@@ -282,7 +291,8 @@ fn files_that_options_name_are_content() {
 
 #[test]
 fn one_inode_of_two_names_is_told_from_two_equal_files() {
-    let tree = Tree::new(&[("a.c", "#include \"x.h\"\n#include \"y.h\"\n#include \"z.h\"\n"), ("x.h", "1"), ("z.h", "1")]);
+    let tree =
+        Tree::new(&[("a.c", "#include \"x.h\"\n#include \"y.h\"\n#include \"z.h\"\n"), ("x.h", "1"), ("z.h", "1")]);
     std::fs::hard_link(tree.path("x.h"), tree.path("y.h")).unwrap();
     let closure = closure(&mut Graph::new(), &tree.root, &plan("a.c", &[])).unwrap();
     let inode = |name: &str| {
@@ -316,7 +326,12 @@ fn assembler_that_includes_by_itself_stays_here() {
 
 #[test]
 fn entries_come_in_the_order_of_their_paths() {
-    let tree = Tree::new(&[("a.c", "#include \"b/x.h\"\n#include \"b.h\"\n#include \"b-c.h\"\n"), ("b/x.h", ""), ("b.h", ""), ("b-c.h", "")]);
+    let tree = Tree::new(&[
+        ("a.c", "#include \"b/x.h\"\n#include \"b.h\"\n#include \"b-c.h\"\n"),
+        ("b/x.h", ""),
+        ("b.h", ""),
+        ("b-c.h", ""),
+    ]);
     let mut graph = Graph::new();
     for _ in 0..2 {
         let closure = closure(&mut graph, &tree.root, &plan("a.c", &[])).unwrap();
@@ -339,4 +354,23 @@ fn odd_names_are_bytes() {
     let closure = closure(&mut Graph::new(), &tree.root, &plan("a.c", &[])).unwrap();
     assert_eq!(show(&closure, &tree.root).len(), 4);
     assert!(closure.entries.iter().any(|named| named.entry.path.as_bytes().ends_with(b"/\xff\xfe/x.h")));
+}
+
+#[test]
+fn a_dependency_list_is_checked_against_the_closure() {
+    let tree = Tree::new(&[("a.c", "#include \"l/../x.h\"\n"), ("far/d/y.h", ""), ("far/x.h", ""), ("other.h", "")]);
+    tree.link("far/d", "l");
+    let mut graph = Graph::new();
+    let closure = closure(&mut graph, &tree.root, &plan("a.c", &[])).unwrap();
+    let cwd = bytes(&tree.root);
+    let absolute = bytes(&tree.path("far/x.h"));
+    let spelled = |paths: &[&[u8]]| paths.iter().map(|path| path.to_vec()).collect::<Vec<_>>();
+    let mut first = |paths: &[&[u8]]| {
+        let now = graph.arrivals().arrive();
+        graph.uncovered(&closure, &cwd, &spelled(paths), now).unwrap().map(<[u8]>::to_vec)
+    };
+    assert_eq!(first(&[b"a.c", b"l/../x.h", b"./far/x.h", &absolute]), None);
+    assert_eq!(first(&[b"a.c", b"other.h"]), Some(b"other.h".to_vec()));
+    assert_eq!(first(&[b"gone.h"]), Some(b"gone.h".to_vec()));
+    assert_eq!(first(&[b"far"]), Some(b"far".to_vec()));
 }
