@@ -13,11 +13,15 @@ use crate::{
     compiler::{
         invocation::Invocation,
         native,
-        plan::{self, Plan},
+        plan::{self, Deps, Plan},
         response,
     },
     host::Phases,
-    inputs::{Closure, Tick, Undecidable, Want},
+    inputs::{
+        Closure, Tick, Want,
+        ask::{self, Question, Rung},
+        deps,
+    },
     reason::Reason,
     sched::{
         choose::{self, Candidate, Choice, Here},
@@ -68,12 +72,38 @@ pub(super) enum Verdict {
 
 /// A unit that can go out.
 struct Unit {
+    view: View,
+    closure: Closure,
+    argv: Vec<Vec<u8>>,
+}
+
+/// What a closure is made for.
+struct View {
     request: Request,
     toolchain: Arc<Toolchain>,
     plan: Plan,
-    closure: Closure,
-    argv: Vec<Vec<u8>>,
     system_dirs: Arc<[Vec<u8>]>,
+    locale_dirs: Vec<Vec<u8>>,
+}
+
+impl View {
+    fn want(&self, requested_at: Tick) -> Want<'_> {
+        Want {
+            plan: &self.plan,
+            cwd: &self.request.cwd,
+            env: &self.request.env,
+            system_dirs: &self.system_dirs,
+            locale_dirs: &self.locale_dirs,
+            family: self.toolchain.family,
+            requested_at,
+        }
+    }
+}
+
+/// Where a compiler keeps its own translations: `share/locale` below its prefix.
+fn locale_dir(toolchain: &Toolchain) -> Vec<u8> {
+    let prefix = toolchain.real.parent().and_then(|bin| bin.parent()).unwrap_or_else(AbsPath::root);
+    [prefix.as_bytes(), b"/share/locale"].concat()
 }
 
 /// When a request arrived: only what is checked from then on counts for it.
@@ -202,19 +232,14 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.searcher.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env)?;
-    let want = Want {
-        plan: &plan,
-        cwd: &request.cwd,
-        env: &request.env,
-        system_dirs: &system_dirs,
-        family: toolchain.family,
-        requested_at: arrived.tick,
-    };
-    let closure = agent.graph().closure(&want).map_err(|e| match e {
-        Undecidable::Local(reason) => reason,
-        Undecidable::AskCompiler => Reason::ComputedInclude,
-    })?;
-    Ok(Unit { request, toolchain, plan, closure, argv, system_dirs })
+    let view = View { locale_dirs: vec![locale_dir(&toolchain)], request, toolchain, plan, system_dirs };
+    let request = &view.request;
+    let question = Question { program: &request.program, argv: &argv, cwd: &request.cwd, env: &request.env };
+    let (closure, rung) = ask::closure(&agent.graph, &view.want(arrived.tick), &question)?;
+    if rung == Rung::Asked {
+        agent.records().asked_compiler();
+    }
+    Ok(Unit { view, closure, argv })
 }
 
 /// In a container or a chroot the launcher's paths mean other files than the agent's.
@@ -298,7 +323,9 @@ async fn run_remotely(
                 continue;
             }
             _ if !failed.is_empty() => return Err(fallback(Reason::PeerLost)),
-            _ if agent.links.matching(&unit.toolchain.fingerprint).is_empty() => return Err(fallback(Reason::NoMatch)),
+            _ if agent.links.matching(&unit.view.toolchain.fingerprint).is_empty() => {
+                return Err(fallback(Reason::NoMatch));
+            }
             _ => return Err(Stays { reason: Reason::LocalIdle, fallback: false }),
         };
         phases.ended("choose");
@@ -341,12 +368,12 @@ fn describe(failure: Failure) -> String {
 }
 
 fn pick(agent: &Agent, unit: &Unit, failed: &[PeerId]) -> (Choice, Option<Arc<Link>>) {
-    let mut links = agent.links.matching(&unit.toolchain.fingerprint);
+    let mut links = agent.links.matching(&unit.view.toolchain.fingerprint);
     links.retain(|l| !failed.contains(&l.peer));
     let candidates: Vec<Candidate> = links.iter().map(|l| l.candidate()).collect();
     let here = Here { cores: crate::host::cores(), running: agent.running_here() };
-    let prefer = unit.request.prefer.as_deref().and_then(|name| agent.links.named(name));
-    let choice = choose::choose(&candidates, (!unit.request.force).then_some(here), prefer);
+    let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
+    let choice = choose::choose(&candidates, (!unit.view.request.force).then_some(here), prefer);
     let link = if let Choice::Peer(peer) = choice { links.into_iter().find(|l| l.peer == peer) } else { None };
     (choice, link)
 }
@@ -355,17 +382,39 @@ fn pick(agent: &Agent, unit: &Unit, failed: &[PeerId]) -> (Choice, Option<Arc<Li
 fn job(unit: &Unit) -> Job {
     // The compiler's temporary files stay in the job's own /tmp; which directory that is shows in no output.
     const DROPPED: &[&[u8]] = &[b"TMPDIR", b"TMP", b"TEMP"];
-    let env = unit.request.env.iter().filter(|(name, _)| !DROPPED.contains(&name.as_slice())).cloned().collect();
+    let env = unit.view.request.env.iter().filter(|(name, _)| !DROPPED.contains(&name.as_slice())).cloned().collect();
     Job {
-        toolchain: unit.toolchain.fingerprint,
+        toolchain: unit.view.toolchain.fingerprint,
         argv: unit.argv.clone(),
         env,
-        cwd: unit.request.cwd.clone(),
+        cwd: unit.view.request.cwd.clone(),
         output_dirs: unit.closure.output_dirs.clone(),
-        umask: unit.request.umask,
-        merged_output: unit.request.merged_output,
-        terminal: unit.request.terminal,
+        umask: unit.view.request.umask,
+        merged_output: unit.view.request.merged_output,
+        terminal: unit.view.request.terminal,
         wall_ms_max: limits::JOB_WALL_MS_MAX,
+    }
+}
+
+/// A file that the compiler says it read and that is not in the closure. Only where the command itself makes a list:
+/// elsewhere the strict root answers for it, in which nothing but the closure exists.
+fn undeclared(
+    agent: &Agent,
+    unit: &Unit,
+    outcome: &Outcome,
+    bytes: &[Vec<u8>],
+    now: Tick,
+) -> Option<std::ffi::OsString> {
+    let (Deps::All { path } | Deps::User { path }) = &unit.view.plan.deps else { return None };
+    let cwd = &unit.view.request.cwd;
+    let list = real_path(&absolute(cwd, path))?;
+    let at = outcome.outputs.iter().position(|o| o.path == list)?;
+    let named = |path: &[u8]| Some(OsStr::from_bytes(path).to_owned());
+    let Some(paths) = deps::parse(bytes.get(at)?) else { return named(b"an unreadable list") };
+    match agent.graph().uncovered(&unit.closure, cwd, &paths, now) {
+        Ok(None) => None,
+        Ok(Some(path)) => named(path),
+        Err(_) => named(b"a file that changed"),
     }
 }
 
@@ -379,18 +428,16 @@ fn real_path(path: &[u8]) -> Option<AbsPath> {
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
-    let want = Want {
-        plan: &unit.plan,
-        cwd: &unit.request.cwd,
-        env: &unit.request.env,
-        system_dirs: &unit.system_dirs,
-        family: unit.toolchain.family,
-        requested_at: agent.arrivals.arrive(),
-    };
-    if !agent.graph().still_fresh(&want, &unit.closure) {
+    let (view, now) = (&unit.view, agent.arrivals.arrive());
+    if !agent.graph().still_fresh(&view.want(now), &unit.closure) {
         return Err(fallback(Reason::Changing));
     }
-    let target = absolute(&unit.request.cwd, &unit.plan.output);
+    if let Some(path) = undeclared(agent, &unit, outcome, &bytes, now) {
+        tracing::debug!("the compiler read {path:?}, which is not in the closure");
+        agent.records().discrepancy();
+        return Err(fallback(Reason::Discrepancy));
+    }
+    let target = absolute(&view.request.cwd, &view.plan.output);
     let object = real_path(&target);
     let object = object.as_ref();
     let is_object = |path: &AbsPath| Some(path) == object && !unit.argv.iter().any(|a| a == b"-S");
@@ -406,6 +453,6 @@ fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> R
     }
     // The object last: who sees it finds everything that belongs to it.
     made.sort_by_key(|m| Some(&m.output.path) == object);
-    let placed = agent.temporaries.place(&made, unit.request.umask).map_err(|_| fallback(Reason::DiskFull))?;
+    let placed = agent.temporaries.place(&made, view.request.umask).map_err(|_| fallback(Reason::DiskFull))?;
     Ok((outcome.text.clone(), placed))
 }

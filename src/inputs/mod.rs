@@ -17,6 +17,9 @@
 //!
 //! A walk from memory touches no file system and follows numbers only: names are resolved once per search path.
 
+pub mod ask;
+pub mod deps;
+mod locale;
 mod node;
 pub mod scan;
 mod search;
@@ -79,6 +82,8 @@ pub struct Want<'a> {
     pub env: &'a [(Vec<u8>, Vec<u8>)],
     /// The compiler's own directories for `plan.search.probe`, in order.
     pub system_dirs: &'a [Vec<u8>],
+    /// Where the compiler's own translations are, beyond the system's: `share/locale` below its prefix.
+    pub locale_dirs: &'a [Vec<u8>],
     /// Which compiler.
     pub family: Family,
     /// When its request arrived.
@@ -148,6 +153,8 @@ pub struct Graph {
     lookup_ids: FastMap<LookupKey, LookupId>,
     configs: Vec<Config>,
     config_ids: HashMap<ConfigKey, u32>,
+    /// The compiler's own lists, by the command that they are of.
+    kept: HashMap<Digest, ask::Kept>,
     /// Raised when a name that was asked for appears, vanishes or becomes something else: all lookups are done again.
     version: u64,
     /// Raised when everything is forgotten.
@@ -183,6 +190,7 @@ impl Graph {
             lookup_ids: FastMap::default(),
             configs: Vec::new(),
             config_ids: HashMap::new(),
+            kept: HashMap::new(),
             version: 1,
             epoch: 0,
             walk: 0,
@@ -212,6 +220,7 @@ impl Graph {
         self.lookup_ids.clear();
         self.configs.clear();
         self.config_ids.clear();
+        self.kept.clear();
         self.version += 1;
         self.epoch += 1;
         self.walk = 0;

@@ -87,8 +87,9 @@ pub struct Named {
 }
 
 /// What was read of a path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Data {
+    #[default]
     None,
     File(Box<FileData>),
     Dir(Box<DirData>),
@@ -217,6 +218,10 @@ impl Listing {
         })
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(|name| &self.bytes[name.start as usize..name.start as usize + usize::from(name.length)])
+    }
+
     /// The kind of whatever has this hash: good enough to notice changes by.
     pub(super) fn kind_by_hash(&self, hash: u64) -> Option<Kind> {
         self.find(hash, |_| true)
@@ -229,12 +234,6 @@ impl Listing {
             mix.write_u8(name.kind as u8);
             sum.wrapping_add(mix.finish())
         })
-    }
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        Self::None
     }
 }
 

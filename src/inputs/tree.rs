@@ -235,6 +235,12 @@ impl Graph {
         kind
     }
 
+    /// The names in a listed directory that are wanted.
+    pub(super) fn names_in(&self, dir: NodeId, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+        let Data::Dir(data) = &self.node(dir).data else { return Vec::new() };
+        data.listing.names().filter(|name| is_wanted(name)).map(<[u8]>::to_vec).collect()
+    }
+
     /// Whether a listed directory holds a precompiled header.
     pub(super) fn has_pch(&self, dir: NodeId) -> bool {
         matches!(&self.node(dir).data, Data::Dir(data) if data.listing.has_pch)

@@ -24,8 +24,8 @@ const ALIASES_MAX: usize = 64;
 const PREDEFINED: [&[u8]; 4] = [b"linux", b"unix", b"i386", b"arm"];
 
 /// A walk under way.
-struct Walk<'w> {
-    want: &'w Want<'w>,
+pub(super) struct Walk<'w> {
+    pub(super) want: &'w Want<'w>,
     config: ConfigId,
     /// Found and to be followed.
     queue: Vec<NodeId>,
@@ -85,6 +85,10 @@ impl Graph {
             return Err(Undecidable::AskCompiler);
         }
         self.add_named(&mut walk)?;
+        self.add_locale(&mut walk)?;
+        if walk.flags & flag::TIMESTAMP != 0 {
+            self.add_time_zone(&mut walk)?;
+        }
         let output_dirs = self.outputs(&mut walk)?;
         self.finish(walk, output_dirs)
     }
@@ -113,6 +117,7 @@ impl Graph {
         if self.kind(end) != Some(Kind::File) {
             return Err(Reason::Unreadable.into());
         }
+        self.load(end, true)?;
         self.mark_all(walk, &trail)?;
         walk.queue.push(source);
         let implicit = self.name(IMPLICIT_HEADER);
@@ -161,7 +166,7 @@ impl Graph {
         Ok(())
     }
 
-    fn mark_all(&mut self, walk: &mut Walk<'_>, ids: &[NodeId]) -> Done {
+    pub(super) fn mark_all(&mut self, walk: &mut Walk<'_>, ids: &[NodeId]) -> Done {
         ids.iter().try_for_each(|id| self.mark(walk, *id))
     }
 
@@ -170,7 +175,7 @@ impl Graph {
         if self.lookups[id as usize].seen == self.walk {
             return Ok(());
         }
-        self.pass(walk, id)?;
+        self.pass(walk, id, true)?;
         let lookup = &self.lookups[id as usize];
         let nodes = &self.nodes;
         let number = self.walk;
@@ -179,17 +184,17 @@ impl Graph {
     }
 
     /// Comes by a lookup: its targets are read, not followed.
-    fn take_content(&mut self, walk: &mut Walk<'_>, id: LookupId) -> Done {
-        self.pass(walk, id)?;
+    pub(super) fn take_content(&mut self, walk: &mut Walk<'_>, id: LookupId) -> Done {
+        self.pass(walk, id, false)?;
         // Not seen: another directive may want it followed.
         self.lookups[id as usize].seen = 0;
-        for leaf in self.lookups[id as usize].targets.to_vec() {
+        for leaf in self.lookups[id as usize].targets.clone() {
             self.arrive(walk, leaf)?;
         }
         Ok(())
     }
 
-    fn pass(&mut self, walk: &mut Walk<'_>, id: LookupId) -> Done {
+    fn pass(&mut self, walk: &mut Walk<'_>, id: LookupId, follow: bool) -> Done {
         self.refresh(id)?;
         let number = self.walk;
         let lookup = &mut self.lookups[id as usize];
@@ -199,6 +204,14 @@ impl Graph {
         }
         if !(lookup.trail.is_empty() && lookup.listed.is_empty()) {
             let (trail, listed) = (lookup.trail.clone(), lookup.listed.clone());
+            if follow {
+                // Else marking them would read them without scanning.
+                for node in &trail {
+                    if self.kind(*node) == Some(Kind::File) {
+                        self.load(*node, true)?;
+                    }
+                }
+            }
             self.mark_all(walk, &trail)?;
             self.mark_all(walk, &listed)?;
         }
@@ -311,7 +324,7 @@ impl Graph {
         let name = self.name(path);
         let at = self.lookup(Scope::At(cwd), name);
         self.take(walk, at)?;
-        for leaf in self.lookups[at as usize].targets.to_vec() {
+        for leaf in self.lookups[at as usize].targets.clone() {
             for dir in &dirs {
                 let leaf_path = &self.node(leaf).path;
                 let Some(rest) = leaf_path.strip_prefix(&self.node(*dir).path[..]) else { continue };

@@ -1,5 +1,7 @@
 //! Trees of files in temporary directories, plans over them, and what a closure must hold.
 
+mod fresh;
+mod ladder;
 mod traps;
 mod truth;
 
@@ -85,7 +87,7 @@ pub(super) fn closure_as(
 ) -> Result<Closure, Undecidable> {
     let requested_at = graph.arrivals().arrive();
     let cwd = bytes(cwd);
-    graph.closure(&Want { plan, cwd: &cwd, env: &[], system_dirs, family, requested_at })
+    graph.closure(&Want { plan, cwd: &cwd, env: &[], system_dirs, locale_dirs: &[], family, requested_at })
 }
 
 /// A closure as text relative to `root`: `f name`, `d name`, `l name`, those outside left out.
