@@ -135,6 +135,17 @@ impl Dialer {
         }
     }
 
+    /// The handshake has shown who is at an address, and so at the others of its machine: while a connection to that
+    /// machine stands, none of them is dialled again, whatever becomes of this one.
+    pub fn proved(&mut self, addr: SocketAddr, peer: PeerId) {
+        let Some(target) = self.targets.get_mut(&addr) else { return };
+        target.peer = Some(peer);
+        let group = target.group;
+        for other in self.targets.values_mut().filter(|t| t.group == group && group != 0) {
+            other.peer = Some(peer);
+        }
+    }
+
     /// A connection that was opened there ended before it stood.
     pub fn ended_early(&mut self, addr: SocketAddr, now_ms: u64) {
         if self.targets.get(&addr).is_some_and(|t| t.dialling) {
@@ -149,11 +160,6 @@ impl Dialer {
         if let Some(target) = dialled.and_then(|addr| self.targets.get_mut(&addr)) {
             target.dialling = false;
             target.failures = 0;
-            target.peer = Some(peer);
-            let group = target.group;
-            for other in self.targets.values_mut().filter(|t| t.group == group && group != 0) {
-                other.peer = Some(peer);
-            }
         }
         let new = Live { link, opener };
         match self.live.get(&peer).copied() {
@@ -276,8 +282,20 @@ mod tests {
         assert_eq!(d.due(0), vec![]);
         d.failed(addr(2), 0);
         assert_eq!(d.due(0), vec![(addr(3), None)]);
+        d.proved(addr(3), id(2));
         d.connected(id(2), 1, Some(addr(3)));
         assert_eq!(d.due(1_000_000), vec![], "the other address leads to the same machine");
+    }
+
+    #[test]
+    fn an_address_of_a_machine_that_is_connected_otherwise_is_dialled_no_more() {
+        let mut d = Dialer::new(id(1));
+        d.connected(id(2), 1, None);
+        d.heard(addr(2), None, false, 0);
+        assert_eq!(d.due(0).len(), 1);
+        d.proved(addr(2), id(2));
+        d.ended_early(addr(2), 0);
+        assert_eq!(d.due(1_000_000), vec![]);
     }
 
     #[test]

@@ -253,6 +253,9 @@ fn hello(agent: &Agent) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
 /// A connection between members, from its handshake to its end.
 async fn member(agent: Arc<Agent>, conn: crate::net::endpoint::Link, dialled: Option<SocketAddr>) {
     let peer = conn.peer;
+    if let Some(addr) = dialled {
+        agent.peers.dialer().proved(addr, peer);
+    }
     let end = greeted(&agent, conn, dialled).await;
     if let Err(why) = end {
         tracing::debug!("{peer:?}: {why}");
