@@ -334,3 +334,32 @@ fn native_flags_are_written_out_by_the_driver() {
         assert_eq!(native_trace(&toolchain, &wrong), Err(Reason::NativeArch), "{program}");
     }
 }
+
+#[test]
+#[ignore = "a measurement: cargo test --test toolchain -- --ignored --nocapture"]
+fn measure() {
+    let cache = tempfile::tempdir().expect("a directory");
+    for program in ["gcc", "g++", "clang"] {
+        for (life, registry) in [("cold", registry(cache.path())), ("from disk", registry(cache.path()))] {
+            let began = Instant::now();
+            let Some(toolchain) = lookup(&registry, program) else { continue };
+            let first = began.elapsed();
+            let began = Instant::now();
+            for _ in 0..200 {
+                lookup(&registry, program);
+            }
+            let warm = began.elapsed() / 200;
+            let early = began;
+            let began = Instant::now();
+            for _ in 0..200 {
+                let _ = registry.lookup(program.as_bytes(), b"/", PATH_VAR.as_bytes(), early);
+            }
+            let shared = began.elapsed() / 200;
+            let (parts, mb) = (toolchain.manifest.parts.len(), toolchain.bytes() >> 20);
+            println!("{program} {life}: {first:?}; checked {warm:?}; shared {shared:?}; {parts} parts, {mb} MB");
+        }
+    }
+    let began = Instant::now();
+    let found = registry(cache.path()).scan(&[PathBuf::from("/usr/bin"), PathBuf::from("/bin")]).len();
+    println!("scan: {found} in {:?}", began.elapsed());
+}
