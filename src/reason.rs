@@ -50,7 +50,8 @@ reasons! {
     SaveTemps "SAVE_TEMPS" "The command keeps or dumps intermediate files." "";
     Assembler "ASSEMBLER" "The source is assembler, or passes options to the assembler that name files." "";
     AsmIncbin "ASM_INCBIN" "The unit includes a file through the assembler (.incbin)." "";
-    UnknownOption "UNKNOWN_OPTION" "An option that mesh does not know names a file that exists." "Report the option, so that mesh learns it.";
+    UnknownOption "UNKNOWN_OPTION" "An option that mesh does not know, or does not distribute, may name something on this machine." "Report the option, so that mesh learns it.";
+    ToolchainOption "TOOLCHAIN_OPTION" "The command takes parts of the compiler from a place of its own (-B, -specs, --gcc-toolchain, -resource-dir and their kin)." "Name the compiler that has these parts built in.";
     SpecialOutput "SPECIAL_OUTPUT" "The output is not a regular file in a directory that exists." "";
     ResponseFile "RESPONSE_FILE_UNREADABLE" "A response file (@file) could not be read." "";
     Environment "ENVIRONMENT" "An environment variable changes what the compiler reads or writes in a way that is not distributed." "";

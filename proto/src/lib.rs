@@ -6,18 +6,19 @@
 //! `proto/README.md` shows the wire in tables.
 #![forbid(unsafe_code)]
 
-// pub mod advert;
+pub mod advert;
 pub mod closure;
 pub mod digest;
-// pub mod exchange;
+pub mod exchange;
 pub mod frame;
+pub mod hello;
 pub mod job;
-// pub mod key;
+pub mod key;
 pub mod limits;
-// pub mod membership;
-// pub mod message;
-// pub mod naming;
-// pub mod pairing;
+pub mod membership;
+pub mod message;
+pub mod naming;
+pub mod pairing;
 pub mod path;
 pub mod peer;
 pub mod toolchain;

@@ -1,1 +1,179 @@
-//! The loop that knows everybody (DO).
+//! The loop that knows everybody: launchers, peers, jobs both ways (DO).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`wire`] | what launchers and commands say on the socket |
+//! | `local` | the socket: acknowledge, beat, lease |
+//! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
+//! | `serve` | jobs of others |
+//! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
+//! | `mesh` | key and records on disk; founding, pairing, joining |
+//! | `command` | what `mesh peers` and the others ask |
+//! | `run` | start and end |
+
+pub mod dial;
+pub mod link;
+pub mod links;
+pub mod outputs;
+pub mod records;
+pub mod wire;
+
+mod command;
+mod compile;
+mod local;
+mod mesh;
+mod nearby;
+mod peers;
+mod run;
+mod serve;
+mod submit;
+
+pub use run::{AgentError, Options, run};
+
+use crate::{
+    compiler::native::Question,
+    config::Config,
+    host::Clock,
+    inputs::{Arrivals, Graph},
+    places::Places,
+    reason::Reason,
+    toolchain::{Registry, Searcher, Toolchain},
+};
+use links::Links;
+use mesh_proto::toolchain::Fingerprint;
+use records::Records;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// One user's agent.
+#[derive(Debug)]
+pub struct Agent {
+    places: Places,
+    config: Config,
+    clock: Clock,
+    registry: Arc<Registry>,
+    searcher: Searcher,
+    graph: Mutex<Graph>,
+    /// Numbers requests, without the graph's lock.
+    arrivals: Arrivals,
+    temporaries: Arc<outputs::Temporaries>,
+    records: Mutex<Records>,
+    links: Links,
+    mesh: mesh::Mesh,
+    peers: peers::Peers,
+    server: Option<serve::Server>,
+    /// Why there is no server.
+    no_sandbox: Option<String>,
+    leases: AtomicU32,
+    leaving: CancellationToken,
+    /// Compilers that this machine lends.
+    served: Mutex<Vec<Arc<Toolchain>>>,
+    /// What `-march=native` and its kin mean here, by compiler and command; nothing if that cannot be told.
+    natives: Mutex<HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>>,
+    nearby: nearby::Nearby,
+    /// Only the loopback interface is used.
+    loopback: bool,
+    /// Counters or load have changed.
+    dirty: Notify,
+    /// `mesh down`.
+    stop: Notify,
+}
+
+/// A compiler that a launcher runs here.
+#[derive(Debug)]
+struct Lease<'a>(&'a Agent);
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.0.leases.fetch_sub(1, Ordering::Relaxed);
+        self.0.load_changed();
+    }
+}
+
+impl Agent {
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().expect("no panic while held")
+    }
+
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().expect("no panic while held")
+    }
+
+    /// Counters have changed: they are written soon.
+    fn changed(&self) {
+        self.dirty.notify_one();
+    }
+
+    /// How busy this machine is has changed: its peers are told soon, and whoever waits chooses again.
+    fn load_changed(&self) {
+        self.dirty.notify_one();
+        self.links.wake();
+    }
+
+    fn local_lease(&self) -> Lease<'_> {
+        self.leases.fetch_add(1, Ordering::Relaxed);
+        self.load_changed();
+        Lease(self)
+    }
+
+    fn local_leases(&self) -> u32 {
+        self.leases.load(Ordering::Relaxed)
+    }
+
+    /// Compilers that run here now, whoever's they are.
+    fn running_here(&self) -> u32 {
+        self.local_leases() + self.server.as_ref().map_or(0, serve::Server::running)
+    }
+
+    /// The name of this machine: its settings' or its host's.
+    fn my_name(&self) -> String {
+        self.config.name.clone().unwrap_or_else(crate::host::name)
+    }
+
+    fn served(&self) -> Vec<Arc<Toolchain>> {
+        self.served.lock().expect("no panic while held").clone()
+    }
+
+    fn set_served(&self, toolchains: Vec<Arc<Toolchain>>) {
+        *self.served.lock().expect("no panic while held") = toolchains;
+        peers::toolchains_changed(self, &self.served_toolchains());
+    }
+
+    /// The fingerprints of what it lends; none if it does not serve.
+    fn served_toolchains(&self) -> Vec<Fingerprint> {
+        if serve::load(self).slots == 0 {
+            return Vec::new();
+        }
+        let mut all: Vec<Fingerprint> = self.served().iter().map(|t| t.fingerprint).collect();
+        all.sort();
+        all
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    fn may_serve(&self) -> bool {
+        self.mesh.role().is_some_and(|role| role.serves())
+    }
+
+    /// Whether it makes sense to look at a unit's inputs at all.
+    fn may_go_out(&self, toolchain: &Fingerprint) -> Result<(), Reason> {
+        match self.mesh.role() {
+            None => return Err(Reason::NoMesh),
+            Some(role) if !role.submits() => return Err(Reason::Role),
+            Some(_) => {}
+        }
+        if self.links.all().is_empty() {
+            return Err(Reason::NoPeer);
+        }
+        if self.links.matching(toolchain).is_empty() { Err(Reason::NoMatch) } else { Ok(()) }
+    }
+}

@@ -1,6 +1,28 @@
 //! What a compiler command line means (DECIDE).
 //!
 //! Nothing here reads a file, the environment or the clock: values in, values out.
+//!
+//! ```text
+//! response     argv with @files      -> argv
+//! plan         Invocation            -> Plan, or the Reason why the unit stays here
+//!   walk       one pass over the arguments, by the rows of `table`, looked up by `args`
+//!   passes     -Wp, -Wa, -Xclang: arguments that another program parses
+//!   language, environment, probe
+//! native       -march=native         -> what it means on this machine
+//! ```
 
+mod args;
+mod environment;
 pub mod invocation;
+mod language;
+pub mod native;
+mod passes;
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod probe;
+pub mod response;
+mod table;
+mod walk;
+
+pub use plan::{plan, surely_local};

@@ -1,5 +1,13 @@
 //! From a command line to what it reads and writes, or to the reason why it stays here (DECIDE).
 
+use super::args::{Mode, follow_max};
+use super::invocation::Invocation;
+use super::language::{basename, of_name, of_path, stem_len};
+use super::walk::Facts;
+use super::{environment, passes, probe};
+use crate::reason::Reason;
+use mesh_proto::limits::{ARGV_BYTES_MAX, ARGV_ITEMS_MAX, PATH_BYTES_MAX};
+
 /// What a unit is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Language {
@@ -84,3 +92,207 @@ pub struct Search {
     /// `--target=`, …), in order: what `toolchain` passes on when it asks the compiler for them.
     pub probe: Vec<Vec<u8>>,
 }
+
+/// Says what a command reads and writes.
+///
+/// # Errors
+/// The reason why the unit is compiled here: the command is no compile at all, or one that is not distributed, or one of
+/// which mesh cannot tell all files. Doubt means here.
+pub fn plan(inv: &Invocation) -> Result<Plan, Reason> {
+    let bytes: usize = inv.argv.iter().map(|a| a.len() + 1).sum();
+    if bytes > ARGV_BYTES_MAX || inv.argv.len() > ARGV_ITEMS_MAX {
+        return Err(Reason::TooLarge);
+    }
+    let mut facts = Facts::of(inv);
+    let Some(mode) = facts.mode else { return Err(Reason::NotCompile) };
+    conclude_passes(&mut facts);
+    match facts.kept_here {
+        // A check of autoconf's that does not even compile is no compile first.
+        Some(Reason::NotCompile) => return Err(Reason::NotCompile),
+        _ if is_probe(inv, &facts) => return Err(Reason::Probe),
+        Some(reason) => return Err(reason),
+        None => {}
+    }
+    if let Some(reason) = environment::keeps_here(inv) {
+        return Err(reason);
+    }
+    let native = native_options(&facts)?;
+    let [source] = facts.sources.as_slice() else { return Err(Reason::MultiSource) };
+    if source.path.is_empty() || source.path.ends_with(b"/") {
+        return Err(Reason::MultiSource);
+    }
+    let language = match source.language {
+        Some(name) => of_name(name)?,
+        None => of_path(source.path, inv.family, inv.cxx_driver)?,
+    };
+    let source = source.path.to_vec();
+    let output = output(&facts, mode, &source)?;
+    let deps = dependencies(&facts, language, &output)?;
+    let side_outputs = side_outputs(&mut facts, &deps, &output)?;
+    let mut search = std::mem::take(&mut facts.search);
+    environment::add_directories(inv, language, &mut search);
+    Ok(Plan {
+        language,
+        source,
+        output,
+        side_outputs,
+        deps,
+        search,
+        forced_includes: facts.forced,
+        defines: facts.defines,
+        extra_inputs: facts.inputs,
+        suspects: facts.suspects,
+        native,
+        epoch_fixed: environment::epoch_fixed(inv),
+    })
+}
+
+/// Reads the arguments that other programs parse. They come after the driver's own, as the driver places them.
+fn conclude_passes(facts: &mut Facts<'_>) {
+    let pieces = std::mem::take(&mut facts.preprocessor);
+    passes::preprocessor(facts, &pieces);
+    let pieces = std::mem::take(&mut facts.assembler);
+    passes::assembler(facts, &pieces);
+    let pieces = std::mem::take(&mut facts.frontend);
+    passes::frontend(facts, &pieces);
+}
+
+fn is_probe(inv: &Invocation, facts: &Facts<'_>) -> bool {
+    probe::is_in_one(&inv.cwd)
+        || facts.sources.iter().any(|s| probe::is_named_like_one(s.path) || probe::is_in_one(s.path))
+}
+
+/// The options that ask for this machine's processor. One that stands beside another value of the same option is kept here:
+/// expanding it would change which of them counts.
+fn native_options(facts: &Facts<'_>) -> Result<Vec<usize>, Reason> {
+    let native: Vec<_> = facts.machine.iter().filter(|(_, _, native)| *native).collect();
+    let mixed = native.iter().any(|(_, name, _)| facts.machine.iter().any(|(_, n, native)| n == name && !native));
+    if mixed || (facts.records_options && !native.is_empty()) {
+        return Err(Reason::NativeArch);
+    }
+    Ok(native.into_iter().map(|(index, _, _)| *index).collect())
+}
+
+/// Where the object goes. With several `-o` clang takes the last; gcc does too, but hands all of them on to its parts.
+fn output(facts: &Facts<'_>, mode: Mode, source: &[u8]) -> Result<Vec<u8>, Reason> {
+    let output = match facts.output {
+        Some(named) => named.to_vec(),
+        None => {
+            let name = basename(source);
+            let extension = match (mode, facts.bitcode) {
+                (Mode::Object, false) => "o",
+                (Mode::Object, true) => "bc",
+                (Mode::Assembly, false) => "s",
+                (Mode::Assembly, true) => "ll",
+            };
+            with_extension(name, extension)
+        }
+    };
+    match stem_len(&output).map(|dot| &output[dot + 1..]) {
+        Some(b"gch" | b"pch") => return Err(Reason::PchCreate),
+        Some(b"pcm" | b"gcm") => return Err(Reason::Modules),
+        _ => {}
+    }
+    if !is_file_name(&output) || output == source {
+        return Err(Reason::SpecialOutput);
+    }
+    Ok(output)
+}
+
+/// Whether a path can be that of a regular file that a compiler makes, as far as its spelling tells. A name whose only
+/// dot is its first byte is left out: where its extension begins, compilers disagree.
+fn is_file_name(path: &[u8]) -> bool {
+    let name = basename(path);
+    let special = path == b"-" || path.starts_with(b"/dev/") || path.starts_with(b"/proc/");
+    let hidden = name.first() == Some(&b'.') && stem_len(path).is_none();
+    !special && !hidden && !name.is_empty() && path.len() <= PATH_BYTES_MAX
+}
+
+/// The path with another extension, or with one if it has none.
+fn with_extension(path: &[u8], extension: &str) -> Vec<u8> {
+    let stem = &path[..stem_len(path).unwrap_or(path.len())];
+    [stem, b".", extension.as_bytes()].concat()
+}
+
+/// Which dependency list the command makes, and where.
+fn dependencies(facts: &Facts<'_>, language: Language, output: &[u8]) -> Result<Deps, Reason> {
+    let asked = facts.deps_all || facts.deps_user;
+    let (user, path) = match facts.deps_passed.as_slice() {
+        [] if !asked => return Ok(Deps::None),
+        // With both, both compilers leave system headers out.
+        [] => {
+            let path = facts.deps_file.map_or_else(|| with_extension(output, "d"), <[u8]>::to_vec);
+            (facts.deps_user, path)
+        }
+        [(user, path)] if !asked && facts.deps_file.is_none() => (*user, path.to_vec()),
+        // Which of several files wins differs between compilers.
+        _ => return Err(Reason::UnknownOption),
+    };
+    if !is_file_name(&path) || path == output {
+        return Err(Reason::SpecialOutput);
+    }
+    // Neither compiler makes one for what is preprocessed already.
+    Ok(match user {
+        _ if matches!(language, Language::PreprocessedC | Language::PreprocessedCxx) => Deps::None,
+        true => Deps::User { path },
+        false => Deps::All { path },
+    })
+}
+
+/// Every file but the object that the command may write.
+fn side_outputs(facts: &mut Facts<'_>, deps: &Deps, output: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
+    let mut paths = std::mem::take(&mut facts.side_outputs);
+    paths.extend(facts.beside.iter().map(|extension| with_extension(output, extension)));
+    match deps {
+        Deps::All { path } | Deps::User { path } => paths.push(path.clone()),
+        Deps::None => {}
+    }
+    paths.sort_unstable();
+    paths.dedup();
+    if paths.iter().any(|path| !is_file_name(path)) {
+        return Err(Reason::SpecialOutput);
+    }
+    Ok(paths)
+}
+
+/// What the launcher can tell without an agent: that a command is certainly not distributed. Allocates nothing.
+///
+/// It never keeps here what [`plan`] would send, as far as the arguments go, and says nothing where a response file may
+/// change them. It does not know the compiler, so an argument that could be another option's value says nothing either.
+#[must_use]
+pub fn surely_local<A: AsRef<[u8]>>(argv: &[A]) -> Option<Reason> {
+    let args = argv.get(1..).unwrap_or_default();
+    let mut compiles = false;
+    let mut found = None;
+    for (at, arg) in args.iter().enumerate() {
+        let arg = arg.as_ref();
+        let reason = match arg {
+            [b'@', ..] => return None,
+            b"-c" | b"-S" | b"--compile" | b"--assemble" => {
+                compiles = true;
+                continue;
+            }
+            b"-E" | b"-M" | b"-MM" | b"-###" | b"-v" | b"--version" | b"-fsyntax-only" => Reason::NotCompile,
+            b"-" => Reason::Stdin,
+            [b'-', ..] => continue,
+            path if probe::is_named_like_one(path) => Reason::Probe,
+            _ => continue,
+        };
+        if found.is_none() && !may_be_a_value(args, at) {
+            found = Some(reason);
+        }
+    }
+    if compiles { found } else { Some(Reason::NotCompile) }
+}
+
+/// Whether one of the arguments before this one may take it for its value.
+fn may_be_a_value<A: AsRef<[u8]>>(args: &[A], at: usize) -> bool {
+    let before = args[..at].iter().rev().take(VALUES_MAX).enumerate();
+    before.into_iter().any(|(distance, arg)| {
+        let arg = arg.as_ref();
+        arg.first() == Some(&b'-') && follow_max(arg) > distance
+    })
+}
+
+/// The most arguments that any option takes.
+const VALUES_MAX: usize = 3;

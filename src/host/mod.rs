@@ -1,1 +1,74 @@
 //! Cores, load, the clock (DO).
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Cores that this process may use: affinity and the cgroup's quota counted.
+#[must_use]
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// The name of this machine, without a domain; `machine` if it has none.
+#[must_use]
+pub fn name() -> String {
+    let uname = rustix::system::uname();
+    let full = uname.nodename().to_string_lossy();
+    let short: String = full.split('.').next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    if short.is_empty() { "machine".to_owned() } else { short }
+}
+
+/// Milliseconds since 1970, for people to read; nothing is decided by it.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A clock that only goes forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock {
+    /// Milliseconds since it was made.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Measures the phases of one unit, microseconds each.
+#[derive(Debug)]
+pub struct Phases {
+    last: Instant,
+    took: Vec<(String, u64)>,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self { last: Instant::now(), took: Vec::new() }
+    }
+}
+
+impl Phases {
+    /// What has passed since the last call was this phase.
+    pub fn ended(&mut self, name: &str) {
+        let now = Instant::now();
+        let us = u64::try_from((now - self.last).as_micros()).unwrap_or(u64::MAX);
+        self.last = now;
+        match self.took.iter_mut().find(|(had, _)| had == name) {
+            Some((_, total)) => *total += us,
+            None => self.took.push((name.to_owned(), us)),
+        }
+    }
+
+    /// The phases in order.
+    #[must_use]
+    pub fn take(self) -> Vec<(String, u64)> {
+        self.took
+    }
+}

@@ -1,1 +1,248 @@
-//! Runs one program with nothing but what its policy lists (DO).
+//! Runs one program that nobody trusts, in a root of its own (DO).
+//!
+//! The threat: a member of the mesh sends sources of which this machine knows nothing, and compilers are large
+//! programs that were never meant to be fed by strangers. So whatever runs here is taken to be hostile from its first
+//! instruction. What stops it, each barrier by itself:
+//!
+//! - *A root of its own* (mount namespace, `pivot_root`): it can name nothing of this machine but its inputs, its
+//!   toolchain, four harmless devices and its own processes. All of it is read-only but its output directories.
+//! - *A user of its own, no groups, no capability in any set, `no_new_privs`*: what it can name it cannot own, and
+//!   nothing it can execute gives it more.
+//! - *Namespaces* for processes, network and System V objects: it sees, signals and reaches nobody.
+//! - *Landlock*: the same rules for files once more, by another part of the kernel.
+//! - *seccomp*: no sockets, no tracing, no namespaces, no rarely used doors into the kernel.
+//! - *Limits*: memory, time, processes, file sizes, output.
+//! - *One process whose death is everybody's*: the job's first process is pid 1 of its namespace.
+//!
+//! The agent has many threads, so it never forks: it runs mesh once more with [`CHILD_ARG`], which reads a
+//! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]).
+
+pub mod policy;
+
+#[cfg(target_os = "linux")]
+mod confine;
+#[cfg(not(target_os = "linux"))]
+mod fallback;
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "fork, exec, wait and signals have no safe form; all of it is in this file")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod parent;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
+mod wire;
+
+#[cfg(not(target_os = "linux"))]
+pub use fallback::{child_main, probe, run};
+#[cfg(target_os = "linux")]
+pub use linux::child_main;
+#[cfg(target_os = "linux")]
+pub use parent::{probe, run};
+
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+
+/// The hidden first argument by which mesh runs itself as a job.
+pub const CHILD_ARG: &str = "__job";
+
+/// Whether this process was started to become a job.
+#[must_use]
+pub fn is_child() -> bool {
+    std::env::args_os().nth(1).is_some_and(|arg| arg == CHILD_ARG)
+}
+
+/// A job that came to an end by itself.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub exit: Exit,
+    /// What it printed, in the order of arrival.
+    pub text: Vec<Chunk>,
+    /// What it cost.
+    pub cost: Cost,
+    /// What it made: the root of its output layer, whose paths are those of the job's root. The layer is in memory and
+    /// vanishes with this descriptor.
+    pub layer: OwnedFd,
+    /// What held it.
+    pub enforced: Enforced,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(u8),
+    /// By this signal.
+    Signal(u8),
+}
+
+/// A piece of what a job printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// On standard error.
+    pub is_stderr: bool,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a job cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// User time of the program and the children it waited for, microseconds.
+    pub user_us: u64,
+    /// Their system time, microseconds.
+    pub system_us: u64,
+    /// The largest resident set among them, KiB.
+    pub peak_kib: u64,
+    /// The program's wall time, microseconds.
+    pub run_us: u64,
+    /// Processor time that building the root took, microseconds.
+    pub setup_cpu_us: u64,
+}
+
+/// Which barriers hold a job beyond the ones without which it does not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforced {
+    /// The job is in a user namespace.
+    pub user_namespace: bool,
+    /// The root is an overlay; otherwise each file of the base is bound into it.
+    pub overlay: bool,
+    /// Landlock: fully, partially, or not.
+    pub landlock: Landlock,
+    /// System calls are filtered.
+    pub seccomp: bool,
+}
+
+/// How much of the Landlock rules the kernel enforces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Landlock {
+    /// All of them.
+    Full,
+    /// Those that this kernel knows.
+    Partial,
+    /// None: the kernel has no Landlock.
+    Absent,
+}
+
+/// The step of the recipe that failed. One for each, so that a failed sandbox says exactly where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Step {
+    /// The policy could not be read.
+    #[error("read the policy")]
+    Policy,
+    /// A new session, the death signal, the out-of-memory score.
+    #[error("leave the agent's session")]
+    Session,
+    /// The namespaces.
+    #[error("enter namespaces of its own")]
+    Namespaces,
+    /// The user namespace's map.
+    #[error("map its user")]
+    UserMap,
+    /// The first process of the namespace.
+    #[error("fork")]
+    Fork,
+    /// Something of this machine that the root is built from.
+    #[error("open what the root is built from")]
+    Keep,
+    /// Private propagation of mounts.
+    #[error("make its mounts private")]
+    Private,
+    /// The memory file system for inputs and outputs.
+    #[error("mount memory for the root")]
+    Memory,
+    /// A file, link or directory of the root.
+    #[error("place an input")]
+    Place,
+    /// The source of a file of the root: missing, or not of its size.
+    #[error("read an input")]
+    Source,
+    /// Toolchain, inputs and output layer as one tree.
+    #[error("put the layers together")]
+    Layers,
+    /// `/proc`.
+    #[error("mount /proc")]
+    Proc,
+    /// A device.
+    #[error("provide a device")]
+    Device,
+    /// A writable directory, or the rest read-only.
+    #[error("make the root read-only but for the outputs")]
+    ReadOnly,
+    /// The change of root.
+    #[error("change the root")]
+    Pivot,
+    /// Groups, user, capabilities.
+    #[error("drop its privileges")]
+    Privileges,
+    /// Landlock.
+    #[error("restrict it by Landlock")]
+    Landlock,
+    /// The system call filter.
+    #[error("filter its system calls")]
+    Seccomp,
+    /// Limits of resources.
+    #[error("limit its resources")]
+    Limits,
+    /// The working directory.
+    #[error("enter the working directory")]
+    Cwd,
+    /// The program.
+    #[error("execute the program")]
+    Exec,
+    /// Waiting for it.
+    #[error("wait for the program")]
+    Wait,
+}
+
+/// A job that did not come to an end by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// This system has no sandbox that mesh knows.
+    #[error("this system has no sandbox that mesh can use")]
+    Unsupported,
+    /// The process could not be started.
+    #[error("could not start the job's process: {0}")]
+    Spawn(std::io::Error),
+    /// The pipes, socket or terminal to it could not be made or used.
+    #[error("could not talk to the job's process: {0}")]
+    Channel(std::io::Error),
+    /// A step of the recipe failed in the child.
+    #[error("could not {step}{}: {error}", at(path))]
+    Setup {
+        /// Which.
+        step: Step,
+        /// On what, if it was a path.
+        path: Vec<u8>,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The job's processes are gone without a word: killed from outside, most likely for want of memory.
+    #[error("the job's processes were killed")]
+    Lost,
+    /// Its wall time was over.
+    #[error("the job passed its wall time")]
+    Wall,
+    /// It printed too much.
+    #[error("the job printed too much")]
+    Text,
+    /// The caller cancelled it.
+    #[error("the job was cancelled")]
+    Cancelled,
+}
+
+/// A path for a message, if there is one.
+fn at(path: &[u8]) -> String {
+    if path.is_empty() { String::new() } else { format!(" ({})", String::from_utf8_lossy(path)) }
+}
+
+/// Why this machine cannot run foreign jobs.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine cannot isolate a job, so it does not serve: {why}")]
+pub struct NoSandbox {
+    /// The step that failed and why, as a sentence's part.
+    pub why: String,
+}

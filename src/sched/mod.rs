@@ -1,1 +1,5 @@
 //! Who runs a job (DECIDE).
+
+pub mod admit;
+pub mod choose;
+pub mod retry;

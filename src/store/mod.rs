@@ -1,1 +1,5 @@
 //! Content on disk (DO).
+
+pub mod blobs;
+pub mod evict;
+pub mod layout;

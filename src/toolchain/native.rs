@@ -7,15 +7,14 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 /// The `PATH` of a question for which the driver needs no tools.
 pub(super) const PLAIN_PATH: &[u8] = b"/usr/bin:/bin";
 
-/// The text of `driver -### -E -x c /dev/null FLAGS`: the commands that it would run, with every option of the kind
+/// The text of `driver ARGS`, where the arguments are a question of `compiler::native` without its first word: the commands that it would run, with every option of the kind
 /// `-march=native` written out for this processor. To be read by `compiler::native`. The caller keeps what it makes of it
 /// per toolchain and flags, for as long as the process lives: in that time the processor stays the same.
 ///
 /// # Errors
 /// [`Reason::NativeArch`] if the driver gives no answer.
-pub fn native_trace(toolchain: &Toolchain, flags: &[Vec<u8>]) -> Result<Vec<u8>, Reason> {
-    let fixed = ["-###", "-E", "-x", "c", "/dev/null"].into_iter().map(OsStr::new);
-    let args = fixed.chain(flags.iter().map(|flag| OsStr::from_bytes(flag)));
+pub fn native_trace(toolchain: &Toolchain, args: &[Vec<u8>]) -> Result<Vec<u8>, Reason> {
+    let args = args.iter().map(|arg| OsStr::from_bytes(arg));
     match ask(toolchain.program(), args, PLAIN_PATH, &[]) {
         Ok(answer) if answer.success => Ok(answer.stderr),
         Ok(_) => Err(Reason::NativeArch),

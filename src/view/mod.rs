@@ -1,1 +1,6 @@
 //! What people see (DECIDE).
+
+pub mod rows;
+pub mod snapshot;
+pub mod table;
+pub mod time;

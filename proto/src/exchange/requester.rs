@@ -1,0 +1,151 @@
+//! The end that offers a job (AGREE).
+
+use super::Violation;
+use crate::{
+    closure::{Entry, Node},
+    job::{Outcome, Refusal},
+    limits,
+    message::Answer,
+    naming::NumberSet,
+    path::AbsPath,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What the requester does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send a blob for each of these files, in this order, then wait for the next answer.
+    Send(Vec<Arc<Entry>>),
+    /// The job was refused: the exchange is over.
+    Refused(Refusal),
+    /// Receive a blob for each output, in order; then the exchange is over.
+    Receive(Box<Outcome>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Offered,
+    Sent,
+    Over,
+}
+
+/// One job's exchange, seen from the client.
+#[derive(Debug)]
+pub struct Requester {
+    state: State,
+    closure: BTreeMap<u32, Arc<Entry>>,
+    output_dirs: Vec<AbsPath>,
+}
+
+impl Requester {
+    /// The exchange of a job that has just been offered with this closure.
+    #[must_use]
+    pub fn new(closure: impl IntoIterator<Item = (u32, Arc<Entry>)>, output_dirs: Vec<AbsPath>) -> Self {
+        Self { state: State::Offered, closure: closure.into_iter().collect(), output_dirs }
+    }
+
+    /// Takes an answer.
+    ///
+    /// # Errors
+    /// If the provider broke a rule.
+    pub fn answer(&mut self, answer: Answer) -> Result<Step, Violation> {
+        match (self.state, answer) {
+            (State::Over, _) | (State::Sent, Answer::Missing(_)) => Err(Violation::OutOfTurn),
+            (State::Offered, Answer::Missing(numbers)) => {
+                self.state = State::Sent;
+                self.asked(&numbers).map(Step::Send)
+            }
+            (_, Answer::Refused(refusal)) => {
+                self.state = State::Over;
+                Ok(Step::Refused(refusal))
+            }
+            (_, Answer::Done(outcome)) => {
+                self.state = State::Over;
+                self.check(&outcome)?;
+                Ok(Step::Receive(outcome))
+            }
+        }
+    }
+
+    fn asked(&self, numbers: &NumberSet) -> Result<Vec<Arc<Entry>>, Violation> {
+        let numbers = numbers.numbers().map_err(|_| Violation::NotInClosure)?;
+        let file = |n: &u32| self.closure.get(n).filter(|e| matches!(e.node, Node::File(_))).cloned();
+        numbers.iter().map(|n| file(n).ok_or(Violation::NotInClosure)).collect()
+    }
+
+    fn check(&self, outcome: &Outcome) -> Result<(), Violation> {
+        let text: usize = outcome.text.iter().map(|t| t.bytes.len()).sum();
+        if text > limits::JOB_TEXT_BYTES_MAX {
+            return Err(Violation::Text);
+        }
+        let bytes = outcome.outputs.iter().try_fold(0u64, |sum, o| sum.checked_add(o.size));
+        let in_order = outcome.outputs.windows(2).all(|pair| pair[0].path < pair[1].path);
+        let allowed = |path: &AbsPath| path.parent().is_some_and(|dir| self.output_dirs.contains(&dir));
+        if outcome.outputs.len() > limits::JOB_OUTPUTS_MAX
+            || bytes.is_none_or(|b| b > limits::JOB_OUTPUT_BYTES_MAX)
+            || !in_order
+            || !outcome.outputs.iter().all(|o| o.size <= limits::BLOB_BYTES_MAX && allowed(&o.path))
+        {
+            return Err(Violation::Output);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        closure::File,
+        digest::Digest,
+        job::{Exit, Output, Usage},
+    };
+
+    fn path(p: &str) -> AbsPath {
+        AbsPath::new(p).expect("normal")
+    }
+
+    fn requester() -> Requester {
+        let file = File { digest: Digest::of(b""), size: 0, mtime_s: 0, mtime_ns: 0, executable: false, inode: 0 };
+        let entries = [
+            (4, Arc::new(Entry { path: path("/w/a.c"), node: Node::File(file) })),
+            (5, Arc::new(Entry { path: path("/w"), node: Node::Directory })),
+        ];
+        Requester::new(entries, vec![path("/w")])
+    }
+
+    fn done(outputs: &[&str]) -> Answer {
+        let output = |p: &&str| Output { path: path(p), digest: Digest::of(b""), size: 0, executable: false };
+        let outputs = outputs.iter().map(output).collect();
+        Answer::Done(Box::new(Outcome { exit: Exit::Code(0), text: vec![], outputs, usage: Usage::default() }))
+    }
+
+    fn missing(numbers: &[u32]) -> Answer {
+        Answer::Missing(NumberSet::new(&mut numbers.to_vec()))
+    }
+
+    #[test]
+    fn content_is_sent_only_for_files_of_the_closure() {
+        assert!(matches!(requester().answer(missing(&[4])), Ok(Step::Send(files)) if files.len() == 1));
+        for stranger in [5, 6] {
+            assert_eq!(requester().answer(missing(&[4, stranger])), Err(Violation::NotInClosure));
+        }
+    }
+
+    #[test]
+    fn outputs_outside_of_the_jobs_directories_are_refused() {
+        assert!(matches!(requester().answer(done(&["/w/a.d", "/w/a.o"])), Ok(Step::Receive(_))));
+        for bad in [&["/etc/passwd"][..], &["/w/sub/a.o"], &["/w/a.o", "/w/a.d"], &["/w/a.o", "/w/a.o"], &["/w"]] {
+            assert_eq!(requester().answer(done(bad)), Err(Violation::Output), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_twice_or_after_the_end() {
+        let mut r = requester();
+        r.answer(missing(&[])).expect("first");
+        assert_eq!(r.answer(missing(&[])), Err(Violation::OutOfTurn));
+        r.answer(Answer::Refused(Refusal::Busy)).expect("allowed");
+        assert_eq!(r.answer(done(&[])), Err(Violation::OutOfTurn));
+    }
+}

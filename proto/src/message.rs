@@ -1,0 +1,82 @@
+//! What is said on each kind of stream of a `mesh/1` connection (AGREE).
+//!
+//! Enum variants are only appended. Three kinds of streams: the *control* stream, bidirectional, opened by the side that
+//! dialled, first the hello and the records and then [`Control`] both ways; the *names* stream, one each way at most,
+//! [`NameBatch`] after [`NameBatch`]; and one bidirectional stream a *job*, [`Offer`] one way and [`Answer`] the other.
+
+use crate::{
+    job::{Job, Outcome, Refusal},
+    membership::Record,
+    naming::NumberSet,
+    toolchain::Fingerprint,
+};
+use serde::{Deserialize, Serialize};
+
+/// The first frame on every bidirectional stream but the control stream: what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamHead {
+    /// A job.
+    Job(Box<Offer>),
+}
+
+/// A job, offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What to run.
+    pub job: Job,
+    /// How many entries were named when this was made: the provider's names must have come this far.
+    pub names: u32,
+    /// The closure, by numbers.
+    pub closure: NumberSet,
+}
+
+/// What the provider says to an offer: [`Answer::Missing`] at most once, then one of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It takes the job and lacks the content of the files with these numbers. The requester sends a blob for each, in
+    /// ascending order of the numbers.
+    Missing(NumberSet),
+    /// It does not run, or did not finish, the job. The stream ends.
+    Refused(Refusal),
+    /// The compiler ended. A blob follows for each output, in order; then the stream ends.
+    Done(Box<Outcome>),
+}
+
+/// What flows on the control stream after the hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// How busy the sender is; sent on change.
+    Load(Load),
+    /// The compilers that the sender runs for others, all of them; sent on change.
+    Toolchains(Vec<Fingerprint>),
+    /// Records that the receiver may not have.
+    Records(Vec<Record>),
+    /// The sender shuts down and takes no new jobs.
+    Leaving,
+}
+
+/// How busy a machine is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Compilers that it runs for others at once; 0 if it does not serve.
+    pub slots: u16,
+    /// Offers that it has accepted and not finished.
+    pub accepted: u16,
+    /// Compilers that its own user runs now.
+    pub own: u16,
+    /// Why it does not serve, if `slots` is 0.
+    pub closed: Option<Closed>,
+}
+
+/// Why a machine does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closed {
+    /// No sandbox.
+    NoSandbox,
+    /// Its owner paused it, or keeps it for itself.
+    Paused,
+    /// Its role is to submit only.
+    Role,
+    /// It is shutting down.
+    Leaving,
+}

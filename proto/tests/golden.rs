@@ -1,0 +1,147 @@
+//! The bytes of every message of version 1, as hexadecimal digits in `golden/v1`. A file that has to change means a new
+//! version of the protocol: machines that are out there read the old bytes.
+
+use mesh_proto::{
+    advert::DiscKey,
+    digest::{Digest, hex},
+    hello::{Hello, Sync},
+    membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
+    pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
+    peer::PeerId,
+    toolchain::Fingerprint,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::BTreeSet, fmt::Debug, path::Path};
+
+/// Compares one value's bytes with its file, both ways.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(format!("{name}.hex"));
+    let bytes = postcard::to_stdvec(value).expect("encodes");
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(hex(&bytes), golden.trim(), "{name}: the bytes of a message have changed");
+    assert_eq!(&mesh_proto::frame::decode::<T>(&bytes).expect("decodes"), value, "{name} reads back");
+}
+
+/// Signs with a pattern: what a signature is worth is tested elsewhere.
+struct Pattern;
+
+impl Sign for Pattern {
+    fn public_key(&self) -> PublicKey {
+        PublicKey([0x11; 32])
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        [u8::try_from(message.len() % 251).expect("below 251"); 64]
+    }
+}
+
+fn admit(not_after: Option<u64>, role: Role) -> Body {
+    Body::Admit(Admit {
+        mesh: MeshId(Digest([0x22; 32])),
+        subject: PublicKey([0x33; 32]),
+        name: "tower".into(),
+        role,
+        not_after,
+        issuer: Pattern.public_key().peer(),
+        issued: 1_700_000_000,
+    })
+}
+
+fn record() -> Record {
+    Record::sign(&admit(None, Role::Owner), &Pattern).expect("signs")
+}
+
+#[test]
+fn membership_is_what_it_always_was() {
+    let genesis = Body::Genesis(Genesis {
+        nonce: [0x44; 16],
+        founder: Pattern.public_key(),
+        founder_name: "thinkpad".into(),
+        mesh_name: "home".into(),
+    });
+    check("body-genesis", &genesis);
+    check("body-admit-owner", &admit(None, Role::Owner));
+    check("body-admit-worker-until", &admit(Some(1_800_000_000), Role::Worker));
+    check("record", &record());
+    for role in [Role::Client, Role::Worker, Role::Peer, Role::Owner] {
+        check(&format!("role-{role}"), &role);
+    }
+    let mesh = Record::sign(&genesis, &Pattern).expect("signs").hash();
+    check("mesh-id", &MeshId(mesh));
+}
+
+#[test]
+fn hellos_are_what_they_always_were() {
+    let hello = Hello {
+        proto_min: 1,
+        proto_max: 2,
+        agent_version: "0.1.0".into(),
+        mesh: MeshId(Digest([1; 32])),
+        set_digest: Digest([2; 32]),
+        role: Some(Role::Peer),
+        name: "tower".into(),
+        host_tag: [3; 16],
+        slots: 300,
+        toolchains: vec![Fingerprint(Digest([4; 32]))],
+        addresses: vec!["10.1.2.3:6374".parse().expect("v4"), "[2001:db8::1]:6374".parse().expect("v6")],
+        now_s: 1_700_000_000,
+    };
+    check("hello", &hello);
+    check("hello-without-role", &Hello { role: None, toolchains: vec![], addresses: vec![], ..hello });
+    check("sync-hashes", &Sync::Hashes(vec![Digest([5; 32]), Digest([6; 32])]));
+    check("sync-records", &Sync::Records(vec![record()]));
+}
+
+#[test]
+fn pairing_is_what_it_always_was() {
+    let versions = Versions { min: 1, max: 1 };
+    check("pair-open", &FromJoiner::Open { versions, discriminator: 417, element: [7; 32] });
+    check("pair-confirm", &FromJoiner::Confirm { mac: [8; 32] });
+    let (name, os, arch) = ("tower".into(), "linux".into(), "x86_64".into());
+    check("pair-join", &FromJoiner::Join(JoinRequest { name, os, arch, cores: 24 }));
+    check("pair-answer", &FromInviter::Answer { versions, element: [9; 32] });
+    check("pair-confirmed", &FromInviter::Confirmed { role: Role::Owner, mac: [10; 32] });
+    let addresses = vec![(PeerId([11; 32]), "10.1.2.3:6374".parse().expect("an address"))];
+    let welcome = Welcome { records: vec![record()], disc_key: DiscKey([12; 16]), addresses };
+    check("pair-welcome", &FromInviter::Welcome(welcome));
+    let refusals = [
+        Refusal::Closed,
+        Refusal::OtherCode,
+        Refusal::Busy,
+        Refusal::WrongCode { tries_left: 2 },
+        Refusal::Cancelled,
+        Refusal::Version,
+        Refusal::Malformed,
+        Refusal::Failed,
+    ];
+    for (at, refusal) in refusals.into_iter().enumerate() {
+        check(&format!("pair-refused-{at}"), &FromInviter::Refused(refusal));
+    }
+}
+
+#[test]
+fn derivations_are_what_they_always_were() {
+    let key = DiscKey([1; 16]);
+    let toolchain = Fingerprint(Digest([2; 32]));
+    check("derived-mesh-tag", &key.mesh_tag("abcdefgh"));
+    check("derived-toolchain-tag", &key.toolchain_tag("abcdefgh", &toolchain));
+    check("derived-host-tag", &key.host_tag(b"machine"));
+    check("derived-peer", &Pattern.public_key().peer());
+    check("derived-record-hash", &record().hash());
+}
+
+#[test]
+fn no_golden_file_is_without_its_message() {
+    let source = include_str!("golden.rs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    let names: BTreeSet<String> = std::fs::read_dir(folder)
+        .expect("lists")
+        .map(|entry| entry.expect("lists").file_name().to_string_lossy().into_owned())
+        .collect();
+    for name in &names {
+        let stem = name.strip_suffix(".hex").expect("a golden file");
+        let family = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+        let named = [stem, family].iter().any(|s| source.contains(&format!("\"{s}")));
+        assert!(named || stem.starts_with("role-"), "{name} belongs to no message");
+    }
+}

@@ -1,0 +1,311 @@
+//! Answers what `mesh peers`, `mesh pair` and the others ask (DO).
+
+use super::{
+    Agent,
+    local::Client,
+    mesh,
+    peers::{self},
+    serve,
+    wire::{Ask, Tell},
+};
+use crate::{
+    net::pair,
+    view::snapshot::{Machine, Snapshot},
+};
+use mesh_proto::{
+    membership::Role,
+    pairing::{Code, JoinRequest},
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+/// Exit codes of `reference` commands: failed, usage, not in a mesh, refused.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_MESH: u8 = 4;
+const REFUSED: u8 = 7;
+/// How long a code is looked for among announcements.
+const LOOK_FOR_CODE: Duration = Duration::from_secs(5);
+/// How often an open window is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Answers one question.
+pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) -> io::Result<()> {
+    let tell = match ask {
+        // Launchers are served elsewhere.
+        Ask::Compile(_) => return Ok(()),
+        Ask::Snapshot => Tell::Snapshot(Box::new(snapshot(agent))),
+        Ask::Explain { path } => Tell::Explained(agent.records().find(path.as_deref())),
+        Ask::Found { name } => found(agent, &name),
+        Ask::Pair { role } => return pair(agent, &role, client).await,
+        Ask::Join { code, address, leave } => join(agent, &code, address.as_deref(), leave, client).await?,
+        Ask::AddAddress { address } => address_named(agent, &address, true).await,
+        Ask::RemoveAddress { address } => address_named(agent, &address, false).await,
+        Ask::Stop => {
+            client.tell(&Tell::Finished("the agent is stopping".to_owned())).await?;
+            agent.stop.notify_one();
+            return Ok(());
+        }
+    };
+    client.tell(&tell).await
+}
+
+fn failed(code: u8, text: impl Into<String>) -> Tell {
+    Tell::Failed { code, text: text.into() }
+}
+
+fn found(agent: &Agent, name: &str) -> Tell {
+    match agent.mesh.found(name, &agent.my_name()) {
+        Ok(()) => {
+            agent.announce();
+            Tell::Finished(format!("created \"{name}\""))
+        }
+        Err(e) => failed(FAILED, format!("no mesh was created: {e}")),
+    }
+}
+
+/// Shows a code and waits until a machine has joined with it, the window closes or the person goes away.
+async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result<()> {
+    let role = match role {
+        "owner" => Role::Owner,
+        "peer" => Role::Peer,
+        "worker" => Role::Worker,
+        "client" => Role::Client,
+        other => {
+            let text = format!("{other} is no role. Choose owner, peer, worker or client");
+            return client.tell(&failed(USAGE, text)).await;
+        }
+    };
+    match agent.mesh.role() {
+        Some(mine) if mine.admits() => {}
+        Some(mine) => {
+            let text =
+                format!("this machine is a {mine}, and only an owner admits others. Run mesh pair on another machine");
+            return client.tell(&failed(REFUSED, text)).await;
+        }
+        None => return client.tell(&failed(NO_MESH, "this machine is in no mesh. Run: mesh up")).await,
+    }
+    let mut pairings = agent.peers.pairings.subscribe();
+    let code = agent.peers.inviter.open(role);
+    agent.announce();
+    let addresses = own_addresses(agent);
+    client.tell(&Tell::PairingCode { code: code.to_string(), addresses }).await?;
+    let mut look = tokio::time::interval(LOOK);
+    let told = loop {
+        tokio::select! {
+            line = pairings.recv() => match line {
+                Ok(Ok(line)) => break Tell::Finished(line),
+                Ok(Err(line)) => {
+                    let line = line.trim_start_matches("mesh: ").to_owned();
+                    client.tell(&Tell::Note(line)).await?;
+                }
+                Err(_) => {}
+            },
+            _ = look.tick() => match agent.peers.inviter.status() {
+                Some(status) if status.tries_left > 0 => {}
+                // What a machine that has just joined has to say comes before the end of its window.
+                _ if !pairings.is_empty() => {}
+                Some(_) => break failed(REFUSED, "3 wrong codes: the code is cancelled. Run mesh pair for a new one"),
+                None => {
+                    let joined = tokio::time::timeout(Duration::from_secs(10), pairings.recv()).await;
+                    break match joined {
+                        Ok(Ok(Ok(line))) => Tell::Finished(line),
+                        Ok(Ok(Err(line))) => failed(REFUSED, line.trim_start_matches("mesh: ")),
+                        _ => failed(6, "nobody joined within 5 minutes; the code is void. Run mesh pair for a new one"),
+                    };
+                }
+            },
+            () = client.gone() => {
+                agent.peers.inviter.close();
+                agent.announce();
+                return Ok(());
+            }
+        }
+    };
+    agent.peers.inviter.close();
+    agent.announce();
+    client.tell(&told).await
+}
+
+/// Joins the mesh whose code this is.
+async fn join(
+    agent: &Arc<Agent>,
+    code: &str,
+    address: Option<&str>,
+    leave: bool,
+    client: &mut Client,
+) -> io::Result<Tell> {
+    let code: Code = match Code::parse(code) {
+        Ok(code) => code,
+        Err(e) => return Ok(failed(USAGE, e.to_string())),
+    };
+    if let Some(members) = agent.mesh.members()
+        && members.by_id.len() > 1
+        && !leave
+    {
+        let text = format!(
+            "this machine is already in \"{}\" with {} others. To leave that mesh for the new one: mesh join --leave CODE",
+            members.mesh_name,
+            members.by_id.len() - 1
+        );
+        return Ok(failed(REFUSED, text));
+    }
+    let addresses: Vec<SocketAddr> = match address {
+        Some(address) => peers::lookup(address).await,
+        None => super::nearby::showing(agent, code.discriminator(), LOOK_FOR_CODE).await,
+    };
+    if addresses.is_empty() {
+        let text = match address {
+            Some(address) => format!("{address} is not known here. Give an address, as in CODE@192.168.1.20"),
+            None => pair::JoinError::Nobody(code).to_string(),
+        };
+        return Ok(failed(FAILED, text));
+    }
+    client.tell(&Tell::Note("proving the code …".to_owned())).await?;
+    let request = JoinRequest {
+        name: agent.my_name(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cores: crate::host::cores(),
+    };
+    let mut last = None;
+    for addr in addresses {
+        let joined = pair::join(&agent.peers.endpoint, addr, &code, request.clone(), mesh::now_s()).await;
+        match joined {
+            Ok(joined) => return Ok(entered(agent, addr, joined)),
+            Err(e) => {
+                let definite = matches!(e, pair::JoinError::WrongCode(_) | pair::JoinError::Cancelled);
+                last = Some(e);
+                if definite {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(failed(REFUSED, last.map_or_else(String::new, |e| e.to_string())))
+}
+
+fn entered(agent: &Arc<Agent>, addr: SocketAddr, joined: pair::Joined) -> Tell {
+    let name = joined.set.mesh_name().to_owned();
+    // What connected this machine to a mesh that it leaves goes with it.
+    if let Err(e) = agent.mesh.replace(joined.set, joined.disc_key) {
+        return failed(FAILED, e.to_string());
+    }
+    let now = agent.clock.ms();
+    agent.peers.heard(addr, Some(joined.inviter), false, now);
+    for (peer, addr) in joined.addresses {
+        agent.peers.heard(addr, Some(peer), false, now);
+    }
+    peers::records_changed(agent);
+    Tell::Finished(format!("joined \"{name}\""))
+}
+
+async fn address_named(agent: &Arc<Agent>, address: &str, add: bool) -> Tell {
+    let had = match agent.peers.name_address(address, add) {
+        Ok(had) => had,
+        Err(e) => return failed(FAILED, format!("the address could not be kept: {e}")),
+    };
+    let found = peers::lookup(address).await;
+    for addr in &found {
+        if add {
+            agent.peers.heard(*addr, None, true, agent.clock.ms());
+        } else {
+            agent.peers.forget(*addr);
+        }
+    }
+    match (add, had) {
+        (true, true) => Tell::Finished(format!("{address} was known already")),
+        (true, false) if found.is_empty() => {
+            Tell::Finished(format!("{address} is remembered; that name leads nowhere at the moment"))
+        }
+        (true, false) => Tell::Finished(format!("{address} is remembered")),
+        (false, true) => Tell::Finished(format!("{address} is forgotten")),
+        (false, false) => failed(FAILED, format!("{address} was not among the addresses that you named")),
+    }
+}
+
+/// Where this machine may be reached: for `mesh join CODE@ADDR`.
+fn own_addresses(agent: &Agent) -> Vec<String> {
+    super::nearby::own_addresses(agent.loopback, agent.peers.endpoint.port())
+}
+
+/// The picture of this moment.
+fn snapshot(agent: &Agent) -> Snapshot {
+    let me = agent.mesh.me();
+    let load = serve::load(agent);
+    let records = agent.records();
+    let members = agent.mesh.members();
+    let served = agent.served();
+    let this = Machine {
+        name: agent.mesh.name_of(&me).unwrap_or_else(|| agent.my_name()),
+        id: me.text(),
+        role: agent.mesh.role().map_or_else(String::new, |r| r.name().to_owned()),
+        compilers: labels(served.iter().map(|t| t.label())),
+        slots: load.slots,
+        free: load
+            .slots
+            .saturating_sub(agent.server.as_ref().map_or(0, |s| s.running().try_into().unwrap_or(u16::MAX))),
+        rtt_us: None,
+        state: state(&load),
+        addresses: own_addresses(agent),
+        connected: true,
+        finished: 0,
+    };
+    let others = members.iter().flat_map(|m| m.by_id.keys()).filter(|id| **id != me);
+    let mut peers: Vec<Machine> = others
+        .map(|id| {
+            let link = agent.links.get(*id);
+            let name = agent.mesh.name_of(id).unwrap_or_default();
+            let load = link.as_ref().map(|l| l.load()).unwrap_or_default();
+            let has =
+                |l: &super::link::Link| labels(served.iter().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
+            Machine {
+                id: id.text(),
+                role: members.as_ref().and_then(|m| m.get(id)).map_or_else(String::new, |m| m.role.name().to_owned()),
+                compilers: link.as_deref().map(has).unwrap_or_default(),
+                slots: load.slots,
+                free: load.slots.saturating_sub(load.accepted),
+                rtt_us: link.as_ref().map(|l| l.conn.rtt_us()),
+                state: if link.is_some() { state(&load) } else { "not connected".to_owned() },
+                addresses: agent.peers.addresses(*id).iter().map(ToString::to_string).collect(),
+                connected: link.is_some(),
+                finished: records.finished_by(&name),
+                name,
+            }
+        })
+        .collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    Snapshot {
+        this,
+        mesh: agent.mesh.name(),
+        peers,
+        counters: records.counters(),
+        not_serving: agent.no_sandbox.clone(),
+        discovery_problem: super::nearby::problem(agent),
+        nearby: super::nearby::strangers(agent),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: agent.clock.ms(),
+        port: agent.peers.endpoint.port(),
+    }
+}
+
+/// Each label once: `gcc` and `cc` are often the same version.
+fn labels(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut labels: Vec<String> = all.collect();
+    labels.sort();
+    labels.dedup();
+    labels
+}
+
+fn state(load: &mesh_proto::message::Load) -> String {
+    use mesh_proto::message::Closed;
+    match load.closed {
+        None if load.slots == 0 => "submits only",
+        None => "ready",
+        Some(Closed::NoSandbox) => "submits only: no sandbox",
+        Some(Closed::Paused) => "paused",
+        Some(Closed::Role) => "submits only: its role",
+        Some(Closed::Leaving) => "leaving",
+    }
+    .to_owned()
+}

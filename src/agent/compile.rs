@@ -1,0 +1,411 @@
+//! One unit of this machine's user, from request to verdict (DO).
+//!
+//! One direction: request, invocation, plan, closure, job, outcome, verdict. Any trouble on the way is "compile it here",
+//! with a reason.
+
+use super::{
+    Agent,
+    link::Link,
+    outputs::{Made, Placed},
+    wire::Request,
+};
+use crate::{
+    compiler::{
+        invocation::Invocation,
+        native,
+        plan::{self, Plan},
+        response,
+    },
+    host::Phases,
+    inputs::{Closure, Tick, Undecidable, Want},
+    reason::Reason,
+    sched::{
+        choose::{self, Candidate, Choice, Here},
+        retry::{self, Failure, Next},
+    },
+    toolchain::{LookupError, Toolchain, native_trace},
+    view::snapshot::UnitRecord,
+};
+use mesh_proto::{
+    job::{Exit, Job, Outcome, Text},
+    limits,
+    path::AbsPath,
+    peer::PeerId,
+};
+use std::{
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A response file, bytes.
+const RESPONSE_BYTES_MAX: u64 = 8 << 20;
+/// Answers about native options that are kept.
+const NATIVES_MAX: usize = 256;
+/// How long a unit waits for a peer's free slot before it is compiled here, if this machine is out of the choice.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What the launcher is told.
+pub(super) enum Verdict {
+    /// Compile it here.
+    Local {
+        /// Why.
+        reason: Reason,
+        /// Whether a remote compile was, or would have been, tried.
+        fallback: bool,
+    },
+    /// The outputs lie beside their targets.
+    Done {
+        /// What the compiler printed.
+        text: Vec<Text>,
+        /// The files.
+        placed: Placed,
+    },
+}
+
+/// A unit that can go out.
+struct Unit {
+    request: Request,
+    toolchain: Arc<Toolchain>,
+    plan: Plan,
+    closure: Closure,
+    argv: Vec<Vec<u8>>,
+    system_dirs: Arc<[Vec<u8>]>,
+}
+
+/// When a request arrived: only what is checked from then on counts for it.
+#[derive(Clone, Copy)]
+struct Arrived {
+    at: Instant,
+    tick: Tick,
+}
+
+/// Why a unit stays here.
+struct Stays {
+    reason: Reason,
+    fallback: bool,
+}
+
+impl From<Reason> for Stays {
+    /// The plan's and the closure's verdicts: not a fallback, the unit is not distributed at all.
+    fn from(reason: Reason) -> Self {
+        Self { reason, fallback: false }
+    }
+}
+
+/// Compiles a unit, or says that it is to be compiled here. Dropped or cancelled, it takes everything back.
+pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: CancellationToken) -> Verdict {
+    let mut phases = Phases::default();
+    let mut record = UnitRecord {
+        source: Vec::new(),
+        output: Vec::new(),
+        ended_ms: 0,
+        ran_on: None,
+        compiler: String::new(),
+        reason: None,
+        note: String::new(),
+        files: 0,
+        phases: Vec::new(),
+        cpu_us: 0,
+        peak_kib: 0,
+        output_bytes: 0,
+    };
+    agent.records().requested();
+    let result = go(agent, request, &cancel, &mut phases, &mut record).await;
+    record.ended_ms = crate::host::wall_ms();
+    record.phases = phases.take();
+    let verdict = match result {
+        Ok(done) => done,
+        Err(Stays { reason, fallback }) => {
+            record.reason = Some(reason);
+            record.ran_on = None;
+            Verdict::Local { reason, fallback }
+        }
+    };
+    agent.records().ended(record);
+    agent.changed();
+    verdict
+}
+
+async fn go(
+    agent: &Arc<Agent>,
+    request: Request,
+    cancel: &CancellationToken,
+    phases: &mut Phases,
+    record: &mut UnitRecord,
+) -> Result<Verdict, Stays> {
+    if agent.is_leaving() {
+        return Err(Stays { reason: Reason::Leaving, fallback: true });
+    }
+    let preparing = agent.clone();
+    let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
+    let prepared = tokio::task::spawn_blocking(move || prepare(&preparing, request, arrived)).await;
+    let (known, prepared) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
+    (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
+    phases.ended("scan");
+    let unit = prepared?;
+    record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
+    let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record).await?;
+    if outcome.exit != Exit::Code(0) {
+        return Err(Stays { reason: Reason::CompileError, fallback: false });
+    }
+    let placing = agent.clone();
+    let placed = tokio::task::spawn_blocking(move || place(&placing, unit, &outcome, bytes)).await;
+    let (text, placed) = placed.map_err(|_| Stays { reason: Reason::RemoteError, fallback: true })??;
+    phases.ended("write");
+    Ok(Verdict::Done { text, placed })
+}
+
+/// What is known of a unit even if it stays here.
+#[derive(Default)]
+struct Known {
+    source: Vec<u8>,
+    output: Vec<u8>,
+    compiler: String,
+}
+
+/// Everything up to the closure; blocking.
+fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
+    let mut known = Known::default();
+    let unit = plan_and_close(agent, request, arrived, &mut known);
+    (known, unit)
+}
+
+fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut Known) -> Result<Unit, Stays> {
+    same_root(&request)?;
+    let cwd = request.cwd.clone();
+    let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
+    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
+    let toolchain = agent.registry.lookup(&request.program, &cwd, path_var, arrived.at).map_err(|e| match e {
+        LookupError::NotFound => Reason::Compiler,
+        LookupError::Local(reason) => reason,
+    })?;
+    known.compiler = toolchain.label();
+    let invocation = Invocation {
+        argv,
+        cwd,
+        env: request.env.clone(),
+        family: toolchain.family,
+        version_major: toolchain.version_major,
+        cxx_driver: toolchain.cxx_driver,
+    };
+    let plan = plan::plan(&invocation)?;
+    known.source = absolute(&request.cwd, &plan.source);
+    known.output = absolute(&request.cwd, &plan.output);
+    let exists = |suspect: &Vec<u8>| Path::new(OsStr::from_bytes(&absolute(&request.cwd, suspect))).exists();
+    if plan.suspects.iter().any(exists) {
+        return Err(Reason::UnknownOption.into());
+    }
+    agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+    let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
+    let system_dirs = agent.searcher.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env)?;
+    let want = Want {
+        plan: &plan,
+        cwd: &request.cwd,
+        env: &request.env,
+        system_dirs: &system_dirs,
+        family: toolchain.family,
+        requested_at: arrived.tick,
+    };
+    let closure = agent.graph().closure(&want).map_err(|e| match e {
+        Undecidable::Local(reason) => reason,
+        Undecidable::AskCompiler => Reason::ComputedInclude,
+    })?;
+    Ok(Unit { request, toolchain, plan, closure, argv, system_dirs })
+}
+
+/// In a container or a chroot the launcher's paths mean other files than the agent's.
+fn same_root(request: &Request) -> Result<(), Reason> {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let here = [id(Path::new("/")), id(&path(&request.cwd)), id(&path(&request.program))];
+    if here.iter().zip(request.seen).all(|(here, seen)| *here == Some(seen)) { Ok(()) } else { Err(Reason::OtherRoot) }
+}
+
+fn read_response(cwd: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let path = PathBuf::from(OsStr::from_bytes(&absolute(cwd, name)));
+    let meta = std::fs::metadata(&path).ok()?;
+    if !meta.is_file() || meta.len() > RESPONSE_BYTES_MAX {
+        return None;
+    }
+    std::fs::read(path).ok()
+}
+
+/// `path` seen from `cwd`; nothing else about it changes.
+fn absolute(cwd: &[u8], path: &[u8]) -> Vec<u8> {
+    if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
+}
+
+/// Writes `-march=native` and its kin out for this machine's processor. The answer holds for as long as the agent lives:
+/// the compiler is known by its content, and the processor stays.
+fn expand_native(
+    agent: &Agent,
+    toolchain: &Toolchain,
+    plan: &Plan,
+    argv: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Reason> {
+    if plan.native.is_empty() {
+        return Ok(argv);
+    }
+    let question = native::question(&argv, &plan.native, toolchain.family);
+    let key = (toolchain.fingerprint, question);
+    let known = agent.natives.lock().expect("no panic while held").get(&key).cloned();
+    let expansion = match known {
+        Some(expansion) => expansion,
+        None => {
+            let expansion = ask_native(toolchain, &key.1);
+            let mut natives = agent.natives.lock().expect("no panic while held");
+            if natives.len() >= NATIVES_MAX {
+                natives.clear();
+            }
+            natives.insert(key, expansion.clone());
+            expansion
+        }
+    };
+    Ok(native::substitute(&argv, &plan.native, &expansion.ok_or(Reason::NativeArch)?))
+}
+
+fn ask_native(toolchain: &Toolchain, question: &native::Question) -> Option<Vec<Vec<u8>>> {
+    let answer = native_trace(toolchain, question.argv.get(1..)?).ok()?;
+    let expansion = question.expansion(&answer)?;
+    let expanded = native_trace(toolchain, question.with(&expansion).get(1..)?).ok()?;
+    question.agree(&answer, &expanded).then_some(expansion)
+}
+
+/// Offers the unit to one peer after another, within bounds.
+async fn run_remotely(
+    agent: &Arc<Agent>,
+    unit: &Unit,
+    cancel: &CancellationToken,
+    phases: &mut Phases,
+    record: &mut UnitRecord,
+) -> Result<(Outcome, Vec<Vec<u8>>), Stays> {
+    let job = job(unit);
+    let mut failed: Vec<PeerId> = Vec::new();
+    let mut attempt = 0;
+    let fallback = |reason| Stays { reason, fallback: true };
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    loop {
+        let changed = agent.links.changed();
+        let link = match pick(agent, unit, &failed) {
+            (Choice::Peer(_), Some(link)) => link,
+            (Choice::Wait, _) => {
+                let wait = tokio::time::timeout_at(deadline, changed);
+                wait.await.map_err(|_| fallback(Reason::PeersBusy))?;
+                continue;
+            }
+            _ if !failed.is_empty() => return Err(fallback(Reason::PeerLost)),
+            _ if agent.links.matching(&unit.toolchain.fingerprint).is_empty() => return Err(fallback(Reason::NoMatch)),
+            _ => return Err(Stays { reason: Reason::LocalIdle, fallback: false }),
+        };
+        phases.ended("choose");
+        attempt += 1;
+        let ran = tokio::select! {
+            ran = super::submit::submit(&link, &job, &unit.closure) => ran,
+            () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
+        };
+        phases.ended("remote");
+        match ran {
+            Ok((outcome, bytes)) => {
+                record.ran_on = Some(link.name());
+                record.cpu_us = outcome.usage.user_us + outcome.usage.system_us;
+                record.peak_kib = outcome.usage.peak_kib;
+                record.output_bytes = outcome.outputs.iter().map(|o| o.size).sum();
+                return Ok((outcome, bytes));
+            }
+            Err(super::submit::SubmitError::Changed) => return Err(fallback(Reason::Changing)),
+            Err(super::submit::SubmitError::Violation(violation)) => {
+                agent.records().discrepancy();
+                tracing::warn!("{} broke the protocol: {violation}", link.name());
+                return Err(fallback(Reason::Discrepancy));
+            }
+            Err(super::submit::SubmitError::Failed(failure)) => {
+                record.note = format!("{}: {}", link.name(), describe(failure));
+                failed.push(link.peer);
+                if let Next::Here(reason) = retry::next(failure, attempt) {
+                    return Err(fallback(reason));
+                }
+            }
+        }
+    }
+}
+
+fn describe(failure: Failure) -> String {
+    match failure {
+        Failure::Refused(refusal) => refusal.to_string(),
+        Failure::Lost => "the connection was lost".to_owned(),
+    }
+}
+
+fn pick(agent: &Agent, unit: &Unit, failed: &[PeerId]) -> (Choice, Option<Arc<Link>>) {
+    let mut links = agent.links.matching(&unit.toolchain.fingerprint);
+    links.retain(|l| !failed.contains(&l.peer));
+    let candidates: Vec<Candidate> = links.iter().map(|l| l.candidate()).collect();
+    let here = Here { cores: crate::host::cores(), running: agent.running_here() };
+    let prefer = unit.request.prefer.as_deref().and_then(|name| agent.links.named(name));
+    let choice = choose::choose(&candidates, (!unit.request.force).then_some(here), prefer);
+    let link = if let Choice::Peer(peer) = choice { links.into_iter().find(|l| l.peer == peer) } else { None };
+    (choice, link)
+}
+
+/// The job that a unit is. The arguments go unchanged, but for what the plan expands.
+fn job(unit: &Unit) -> Job {
+    // The compiler's temporary files stay in the job's own /tmp; which directory that is shows in no output.
+    const DROPPED: &[&[u8]] = &[b"TMPDIR", b"TMP", b"TEMP"];
+    let env = unit.request.env.iter().filter(|(name, _)| !DROPPED.contains(&name.as_slice())).cloned().collect();
+    Job {
+        toolchain: unit.toolchain.fingerprint,
+        argv: unit.argv.clone(),
+        env,
+        cwd: unit.request.cwd.clone(),
+        output_dirs: unit.closure.output_dirs.clone(),
+        umask: unit.request.umask,
+        merged_output: unit.request.merged_output,
+        terminal: unit.request.terminal,
+        wall_ms_max: limits::JOB_WALL_MS_MAX,
+    }
+}
+
+/// Where an output really lies: its directory without symbolic links.
+fn real_path(path: &[u8]) -> Option<AbsPath> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let dir = std::fs::canonicalize(path.parent()?).ok()?;
+    AbsPath::new(dir.as_os_str().as_bytes()).ok()?.join(path.file_name()?.as_bytes()).ok()
+}
+
+/// Checks that nothing changed meanwhile, and writes the outputs; blocking.
+fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
+    let fallback = |reason| Stays { reason, fallback: true };
+    let want = Want {
+        plan: &unit.plan,
+        cwd: &unit.request.cwd,
+        env: &unit.request.env,
+        system_dirs: &unit.system_dirs,
+        family: unit.toolchain.family,
+        requested_at: agent.arrivals.arrive(),
+    };
+    if !agent.graph().still_fresh(&want, &unit.closure) {
+        return Err(fallback(Reason::Changing));
+    }
+    let target = absolute(&unit.request.cwd, &unit.plan.output);
+    let object = real_path(&target);
+    let object = object.as_ref();
+    let is_object = |path: &AbsPath| Some(path) == object && !unit.argv.iter().any(|a| a == b"-S");
+    let mut made: Vec<Made> = outcome
+        .outputs
+        .iter()
+        .zip(bytes)
+        .map(|(output, bytes)| Made { keeps_mode: !is_object(&output.path), output: output.clone(), bytes })
+        .collect();
+    if !made.iter().any(|m| Some(&m.output.path) == object) {
+        // Status 0 and no object: whatever that was, it is looked at here.
+        return Err(fallback(Reason::Discrepancy));
+    }
+    // The object last: who sees it finds everything that belongs to it.
+    made.sort_by_key(|m| Some(&m.output.path) == object);
+    let placed = agent.temporaries.place(&made, unit.request.umask).map_err(|_| fallback(Reason::DiskFull))?;
+    Ok((outcome.text.clone(), placed))
+}

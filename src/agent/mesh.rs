@@ -1,0 +1,280 @@
+//! This machine's key and the records of its mesh, in memory and on disk (DO).
+
+use crate::net::{
+    identity::{Ed25519, Identity},
+    tls::Gate,
+};
+use mesh_proto::{
+    advert::DiscKey,
+    membership::{Admit, Body, Genesis, Members, Merged, PublicKey, Record, RecordSet, Role, Sign},
+    peer::PeerId,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+/// The records on disk; the name carries the version of the format.
+const FILE: &str = "mesh-v1";
+/// The file, bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// What is on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    records: Vec<Record>,
+    disc_key: DiscKey,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    set: RecordSet,
+    disc_key: DiscKey,
+    members: Members,
+}
+
+/// The mesh that this machine is in, if it is in one.
+#[derive(Debug)]
+pub(super) struct Mesh {
+    pub(super) identity: Arc<Identity>,
+    pub(super) gate: Arc<Gate>,
+    file: PathBuf,
+    state: RwLock<Option<State>>,
+}
+
+/// Why the mesh could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MeshError {
+    /// It is in one already.
+    #[error("this machine is already in \"{0}\"")]
+    Already(String),
+    /// It is in none.
+    #[error("this machine is in no mesh")]
+    None,
+    /// The records could not be written.
+    #[error("the records could not be written to {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A record could not be made: a name is too long, most likely.
+    #[error("{0}")]
+    Record(String),
+}
+
+impl Mesh {
+    /// Reads the records. A file that cannot be used is kept aside: the machine is then in no mesh, and says so.
+    pub(super) fn open(state_dir: &Path, identity: Arc<Identity>, gate: Arc<Gate>) -> Self {
+        let file = state_dir.join(FILE);
+        let state = match read(&file) {
+            Ok(state) => state,
+            Err(why) => {
+                tracing::error!(
+                    "{} is damaged ({why}); this machine is in no mesh until it joins again",
+                    file.display()
+                );
+                let _ = std::fs::rename(&file, file.with_extension("damaged"));
+                None
+            }
+        };
+        let mesh = Self { identity, gate, file, state: RwLock::new(state) };
+        mesh.evaluate();
+        mesh
+    }
+
+    pub(super) fn me(&self) -> PeerId {
+        self.identity.peer()
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&State) -> T) -> Option<T> {
+        self.state.read().expect("no panic while held").as_ref().map(f)
+    }
+
+    /// The mesh's name.
+    pub(super) fn name(&self) -> Option<String> {
+        self.with(|s| s.set.mesh_name().to_owned())
+    }
+
+    /// Who belongs to it.
+    pub(super) fn members(&self) -> Option<Members> {
+        self.with(|s| s.members.clone())
+    }
+
+    /// What this machine may do.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.with(|s| s.members.get(&self.identity.peer()).map(|m| m.role)).flatten()
+    }
+
+    /// A member's name; two of one name are told apart by their ids.
+    pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
+        self.with(|s| {
+            let member = s.members.get(peer)?;
+            let twins = s.members.by_id.values().filter(|m| m.name == member.name).count();
+            Some(if twins > 1 { format!("{}-{}", member.name, &peer.short()[..4]) } else { member.name.clone() })
+        })
+        .flatten()
+    }
+
+    /// The records and the announcements' secret.
+    pub(super) fn set(&self) -> Option<(RecordSet, DiscKey)> {
+        self.with(|s| (s.set.clone(), s.disc_key))
+    }
+
+    /// Begins a mesh of one.
+    pub(super) fn found(&self, mesh_name: &str, my_name: &str) -> Result<(), MeshError> {
+        if let Some(name) = self.name() {
+            return Err(MeshError::Already(name));
+        }
+        let mut random = [0u8; 32];
+        fill_random(&mut random);
+        let (nonce, disc) = random.split_at(16);
+        let genesis = Genesis {
+            nonce: nonce.try_into().expect("half of 32 bytes"),
+            founder: self.identity.public_key(),
+            founder_name: my_name.to_owned(),
+            mesh_name: mesh_name.to_owned(),
+        };
+        let record = |e: &dyn std::fmt::Display| MeshError::Record(e.to_string());
+        let genesis = Record::sign(&Body::Genesis(genesis), &*self.identity).map_err(|e| record(&e))?;
+        let set = RecordSet::new(genesis, &Ed25519).map_err(|e| record(&e))?;
+        self.replace(set, DiscKey(disc.try_into().expect("half of 32 bytes")))
+    }
+
+    /// Enters a mesh, or leaves one for it.
+    pub(super) fn replace(&self, set: RecordSet, disc_key: DiscKey) -> Result<(), MeshError> {
+        let members = set.evaluate(now_s());
+        let state = State { set, disc_key, members };
+        self.write(&state)?;
+        *self.state.write().expect("no panic while held") = Some(state);
+        self.evaluate();
+        Ok(())
+    }
+
+    /// Signs a machine's admission and keeps it.
+    pub(super) fn admit(&self, key: PublicKey, name: &str, role: Role) -> Result<RecordSet, MeshError> {
+        let (mut set, disc_key) = self.set().ok_or(MeshError::None)?;
+        let admit = Admit {
+            mesh: set.mesh(),
+            subject: key,
+            name: name.to_owned(),
+            role,
+            not_after: None,
+            issuer: self.me(),
+            issued: now_s(),
+        };
+        let record =
+            Record::sign(&Body::Admit(admit), &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
+        set.merge(vec![record], &Ed25519);
+        self.replace(set.clone(), disc_key)?;
+        Ok(set)
+    }
+
+    /// Takes records in that a peer holds. `None` if there was nothing new.
+    pub(super) fn merge(&self, records: Vec<Record>) -> Option<Merged> {
+        let (mut set, disc_key) = self.set()?;
+        let merged = set.merge(records, &Ed25519);
+        if merged.added == 0 {
+            return None;
+        }
+        if let Err(e) = self.replace(set, disc_key) {
+            tracing::error!("{e}");
+        }
+        Some(merged)
+    }
+
+    /// Decides anew who belongs to the mesh, and tells the gate.
+    pub(super) fn evaluate(&self) {
+        let mut state = self.state.write().expect("no panic while held");
+        let members = match state.as_mut() {
+            Some(state) => {
+                state.members = state.set.evaluate(now_s());
+                state.members.by_id.keys().copied().collect()
+            }
+            None => std::collections::BTreeSet::new(),
+        };
+        self.gate.allow(members);
+    }
+
+    fn write(&self, state: &State) -> Result<(), MeshError> {
+        let stored = Stored { records: state.set.records(), disc_key: state.disc_key };
+        let bytes = postcard::to_stdvec(&stored).expect("records have no type that postcard cannot write");
+        let temp = self.file.with_extension("new");
+        let failed = |source| MeshError::Write { path: self.file.clone(), source };
+        let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp);
+        let mut file = open.map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&temp, &self.file).map_err(failed)
+    }
+}
+
+fn read(file: &Path) -> Result<Option<State>, String> {
+    let meta = match std::fs::metadata(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+        Ok(meta) => meta,
+    };
+    if meta.len() > FILE_BYTES_MAX {
+        return Err("it is too large".to_owned());
+    }
+    let bytes = std::fs::read(file).map_err(|e| e.to_string())?;
+    let stored: Stored = match postcard::take_from_bytes(&bytes) {
+        Ok((stored, [])) => stored,
+        _ => return Err("it is not what was written".to_owned()),
+    };
+    let set = RecordSet::from_records(stored.records, &Ed25519).map_err(|e| e.to_string())?;
+    let members = set.evaluate(now_s());
+    Ok(Some(State { set, disc_key: stored.disc_key, members }))
+}
+
+pub(super) fn now_s() -> u64 {
+    crate::host::wall_ms() / 1000
+}
+
+/// Fills a buffer from the system's source of randomness.
+pub(super) fn fill_random(buffer: &mut [u8]) {
+    use rand_core::RngCore;
+    rand_core::OsRng.fill_bytes(buffer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(dir: &Path) -> Mesh {
+        let identity = Arc::new(Identity::open(dir).expect("a directory"));
+        Mesh::open(dir, identity, Arc::new(Gate::default()))
+    }
+
+    #[test]
+    fn a_founded_mesh_is_there_after_a_restart_and_admits() {
+        let (one, two) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let newcomer = machine(two.path());
+        assert_eq!(newcomer.role(), None);
+        let founder = machine(one.path());
+        founder.found("home", "thinkpad").expect("in none");
+        assert!(matches!(founder.found("work", "thinkpad"), Err(MeshError::Already(name)) if name == "home"));
+        founder.admit(newcomer.identity.public_key(), "tower", Role::Peer).expect("an owner");
+        let again = machine(one.path());
+        assert_eq!(again.role(), Some(Role::Owner));
+        assert_eq!(again.name_of(&newcomer.me()).as_deref(), Some("tower"));
+        assert!(again.gate.is_member(&newcomer.me()));
+    }
+
+    #[test]
+    fn damaged_records_are_kept_aside_and_the_machine_is_in_no_mesh() {
+        let dir = tempfile::tempdir().expect("a directory");
+        machine(dir.path()).found("home", "a").expect("in none");
+        let file = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&file).expect("written");
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).expect("own file");
+        assert_eq!(machine(dir.path()).role(), None);
+        assert!(file.with_extension("damaged").exists());
+    }
+}

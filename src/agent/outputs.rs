@@ -1,0 +1,186 @@
+//! Writes what a job made beside its targets, under temporary names; the launcher renames (DO).
+//!
+//! A temporary file lives until the launcher has renamed it or has gone. Its name is in a list on disk for as long, so that
+//! an agent that was killed leaves nothing: the next one sweeps.
+
+use mesh_proto::job::Output;
+use std::{
+    ffi::OsStr,
+    fs::OpenOptions,
+    io::Write,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// What leftover names are kept in, below the runtime directory.
+const LIST: &str = "temporary-files";
+/// The list is rewritten when this many bytes are in it and nothing is pending.
+const LIST_BYTES_MAX: u64 = 1 << 20;
+
+/// The temporary files of one agent.
+#[derive(Debug)]
+pub struct Temporaries {
+    list: PathBuf,
+    pending: Mutex<usize>,
+    next: AtomicU64,
+}
+
+/// A file that a job made, here.
+#[derive(Debug)]
+pub struct Made {
+    /// What it is.
+    pub output: Output,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// The compiler writes over an old file, whose mode stays (dependency lists), rather than making a new one (objects:
+    /// the assembler and clang remove the old one first).
+    pub keeps_mode: bool,
+}
+
+/// Temporary files of one unit; those that were not kept are removed when it goes.
+#[derive(Debug)]
+pub struct Placed {
+    home: Arc<Temporaries>,
+    /// From, to.
+    pub renames: Vec<(PathBuf, PathBuf)>,
+    kept: bool,
+}
+
+impl Temporaries {
+    /// Sweeps what an earlier agent left, and begins a list.
+    #[must_use]
+    pub fn sweep(runtime_dir: &Path) -> Arc<Self> {
+        let list = runtime_dir.join(LIST);
+        for line in std::fs::read(&list).unwrap_or_default().split(|b| *b == 0) {
+            let path = Path::new(OsStr::from_bytes(line));
+            let ours = path.file_name().is_some_and(|n| n.as_bytes().starts_with(PREFIX.as_bytes()));
+            if ours && path.is_absolute() {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        let _ = std::fs::remove_file(&list);
+        Arc::new(Self { list, pending: Mutex::new(0), next: AtomicU64::new(0) })
+    }
+
+    fn name(&self) -> String {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{PREFIX}{}-{n}", std::process::id())
+    }
+
+    fn remember(&self, paths: &[PathBuf]) -> std::io::Result<()> {
+        let mut pending = self.pending.lock().expect("no panic while held");
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.list)?;
+        if *pending == 0 && file.metadata()?.size() > LIST_BYTES_MAX {
+            file.set_len(0)?;
+        }
+        *pending += 1;
+        let mut bytes = Vec::new();
+        for path in paths {
+            bytes.extend_from_slice(path.as_os_str().as_bytes());
+            bytes.push(0);
+        }
+        file.write_all(&bytes)
+    }
+
+    /// Writes all outputs beside their targets, with the mode that the compiler would have given them.
+    ///
+    /// # Errors
+    /// Nothing is left behind then.
+    pub fn place(self: &Arc<Self>, outputs: &[Made], umask: u32) -> std::io::Result<Placed> {
+        let pair = |made: &Made| {
+            let to = PathBuf::from(OsStr::from_bytes(made.output.path.as_bytes()));
+            (to.with_file_name(self.name()), to)
+        };
+        let pairs: Vec<(PathBuf, PathBuf)> = outputs.iter().map(pair).collect();
+        let from: Vec<PathBuf> = pairs.iter().map(|(from, _)| from.clone()).collect();
+        self.remember(&from)?;
+        let placed = Placed { home: self.clone(), renames: pairs, kept: false };
+        for (made, (from, to)) in outputs.iter().zip(&placed.renames) {
+            let fresh = if made.output.executable { 0o777 } else { 0o666 } & !umask;
+            let old = if made.keeps_mode { std::fs::metadata(to).ok() } else { None };
+            let mode = old.map_or(fresh, |old| old.mode() & 0o777);
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(from)?;
+            file.write_all(&made.bytes)?;
+            file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(placed)
+    }
+}
+
+/// How temporary names begin.
+const PREFIX: &str = ".mesh-";
+
+impl Placed {
+    /// The launcher has renamed them.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if !self.kept {
+            for (from, _) in &self.renames {
+                let _ = std::fs::remove_file(from);
+            }
+        }
+        *self.home.pending.lock().expect("no panic while held") -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_proto::{digest::Digest, path::AbsPath};
+
+    fn output(path: &Path) -> Made {
+        let path = AbsPath::new(path.as_os_str().as_bytes()).expect("normal");
+        let output = Output { path, digest: Digest::of(b"x"), size: 1, executable: false };
+        Made { output, bytes: b"x".to_vec(), keeps_mode: true }
+    }
+
+    #[test]
+    fn what_nobody_renamed_goes_and_what_a_killed_agent_left_is_swept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Temporaries::sweep(dir.path());
+        let placed = home.place(&[output(&dir.path().join("a.o"))], 0o027).expect("room");
+        let from = placed.renames[0].0.clone();
+        assert_eq!(std::fs::metadata(&from).expect("written").mode() & 0o777, 0o640);
+        drop(placed);
+        assert!(!from.exists());
+        let placed = home.place(&[output(&dir.path().join("a.o"))], 0).expect("room");
+        let from = placed.renames[0].0.clone();
+        std::mem::forget(placed);
+        drop(Temporaries::sweep(dir.path()));
+        assert!(!from.exists());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Temporaries::sweep(dir.path());
+        let (good, bad) = (output(&dir.path().join("a.o")), output(&dir.path().join("no/a.d")));
+        assert!(home.place(&[good, bad], 0).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 1, "only the list");
+    }
+
+    #[test]
+    fn an_existing_list_keeps_its_mode_and_an_object_is_new() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let target = dir.path().join("a.o");
+        std::fs::write(&target, "old").expect("room");
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(0o604)).expect("own");
+        for (keeps_mode, mode) in [(true, 0o604), (false, 0o644)] {
+            let made = Made { keeps_mode, ..output(&target) };
+            let placed = Temporaries::sweep(dir.path()).place(&[made], 0o022).expect("room");
+            assert_eq!(std::fs::metadata(&placed.renames[0].0).expect("written").mode() & 0o777, mode);
+        }
+    }
+}

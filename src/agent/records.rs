@@ -1,0 +1,177 @@
+//! What the agent remembers of units, and its counters (DO).
+
+use crate::{
+    reason::Reason,
+    view::snapshot::{Counters, UnitRecord},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+};
+
+/// Units remembered for `mesh explain`.
+const UNITS_MAX: usize = 4096;
+/// Records that one question is answered with.
+const ANSWERS_MAX: usize = 20;
+
+/// Units and counters.
+#[derive(Debug, Default)]
+pub struct Records {
+    units: VecDeque<UnitRecord>,
+    counters: Counters,
+    local: BTreeMap<Reason, u64>,
+    by_peer: BTreeMap<String, u64>,
+    /// Changes since the file was written.
+    dirty: bool,
+}
+
+impl Records {
+    /// A request arrived.
+    pub fn requested(&mut self) {
+        self.counters.requests += 1;
+        self.dirty = true;
+    }
+
+    /// A unit ended.
+    pub fn ended(&mut self, unit: UnitRecord) {
+        match (&unit.reason, &unit.ran_on) {
+            (Some(reason), _) => *self.local.entry(*reason).or_default() += 1,
+            (None, Some(peer)) => {
+                self.counters.remote += 1;
+                *self.by_peer.entry(peer.clone()).or_default() += 1;
+            }
+            (None, None) => {}
+        }
+        self.dirty = true;
+        if self.units.len() >= UNITS_MAX {
+            self.units.pop_front();
+        }
+        self.units.push_back(unit);
+    }
+
+    /// A foreign job ended; `whole` if it ran to its end and the outcome was sent.
+    pub fn served(&mut self, whole: bool) {
+        if whole {
+            self.counters.served += 1;
+        } else {
+            self.counters.not_served += 1;
+        }
+        self.dirty = true;
+    }
+
+    /// A result was dropped.
+    pub fn discrepancy(&mut self) {
+        self.counters.discrepancies += 1;
+        self.dirty = true;
+    }
+
+    /// A closure was made with the compiler's own list.
+    pub fn asked_compiler(&mut self) {
+        self.counters.asked_compiler += 1;
+        self.dirty = true;
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { local: self.local.iter().map(|(r, n)| (*r, *n)).collect(), ..self.counters.clone() }
+    }
+
+    /// How many of our units a peer has finished.
+    #[must_use]
+    pub fn finished_by(&self, peer: &str) -> u64 {
+        self.by_peer.get(peer).copied().unwrap_or(0)
+    }
+
+    /// Units whose source or object has this path, the latest last; the last of all for `None`.
+    #[must_use]
+    pub fn find(&self, path: Option<&[u8]>) -> Vec<UnitRecord> {
+        let fits = |u: &&UnitRecord| path.is_none_or(|p| u.source == p || u.output == p);
+        let most = if path.is_some() { ANSWERS_MAX } else { 1 };
+        let mut found: Vec<UnitRecord> = self.units.iter().rev().filter(fits).take(most).cloned().collect();
+        found.reverse();
+        found
+    }
+
+    /// Whether the counters have changed since [`Records::write`].
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Writes the counters as JSON to `counters.json` in the state directory, whole or not at all.
+    pub fn write(&mut self, state_dir: &Path) {
+        self.dirty = false;
+        let counters = self.counters();
+        let local: BTreeMap<&str, u64> = counters.local.iter().map(|(r, n)| (r.code(), *n)).collect();
+        let json = serde_json::json!({
+            "schema": 1,
+            "requests": counters.requests,
+            "remote": counters.remote,
+            "local": local,
+            "served": counters.served,
+            "not_served": counters.not_served,
+            "discrepancies": counters.discrepancies,
+            "asked_compiler": counters.asked_compiler,
+        });
+        let (path, temp) = (counters_file(state_dir), state_dir.join("counters.json.new"));
+        if std::fs::write(&temp, format!("{json}\n")).and_then(|()| std::fs::rename(&temp, &path)).is_err() {
+            tracing::debug!("the counters could not be written");
+        }
+    }
+}
+
+/// Where the counters are written.
+#[must_use]
+pub fn counters_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("counters.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(source: &str, reason: Option<Reason>) -> UnitRecord {
+        UnitRecord {
+            source: source.into(),
+            output: format!("{source}.o").into(),
+            ended_ms: 0,
+            ran_on: reason.is_none().then(|| "tower".to_owned()),
+            compiler: "gcc 12".to_owned(),
+            reason,
+            note: String::new(),
+            files: 1,
+            phases: vec![],
+            cpu_us: 0,
+            peak_kib: 0,
+            output_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn units_are_found_by_source_and_by_object_and_old_ones_go() {
+        let mut records = Records::default();
+        for n in 0..UNITS_MAX + 10 {
+            records.ended(unit(&format!("/{n}.c"), (n % 2 == 0).then_some(Reason::NoPeer)));
+        }
+        assert!(records.find(Some(b"/9.c")).is_empty());
+        assert_eq!(records.find(Some(b"/11.c.o")).len(), 1);
+        assert_eq!(records.find(None)[0].source, format!("/{}.c", UNITS_MAX + 9).into_bytes());
+        let counters = records.counters();
+        assert_eq!(counters.remote, counters.local[0].1);
+        assert_eq!(records.finished_by("tower"), counters.remote);
+    }
+
+    #[test]
+    fn the_counters_are_written_as_json() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut records = Records::default();
+        records.served(true);
+        assert!(records.is_dirty());
+        records.write(dir.path());
+        assert!(!records.is_dirty());
+        let text = std::fs::read_to_string(counters_file(dir.path())).expect("written");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["served"], 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! What launchers and commands say to the agent on its Unix socket, and what it answers (AGREE, on one machine).
+//!
+//! Frames of [`mesh_proto::frame`]. The socket's name carries the version, so that a new launcher never talks to an old
+//! agent. Nothing here travels between machines.
+
+use crate::{reason::Reason, view::snapshot::Snapshot};
+use mesh_proto::job::{Terminal, Text};
+use serde::{Deserialize, Serialize};
+
+/// One frame from a launcher, bytes: an argument vector and environment fit many times over.
+pub const ASK_BYTES_MAX: usize = 16 << 20;
+/// One frame from the agent, bytes: all that a compiler may print fits.
+pub const TELL_BYTES_MAX: usize = 80 << 20;
+/// The agent gives a sign of life this often while a launcher waits, milliseconds.
+pub const BEAT_MS: u64 = 1000;
+/// A launcher that hears nothing for this long gives the agent up, milliseconds.
+pub const SILENCE_MS_MAX: u64 = 2000;
+
+/// The identity of a file: device and inode.
+pub type FileId = (u64, u64);
+
+/// What the agent is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Compile.
+    Compile(Box<Request>),
+    /// Everything there is to see.
+    Snapshot,
+    /// How units were compiled whose source or object has this path (absolute), the latest last.
+    Explain {
+        /// The path, or nothing for the last unit of all.
+        path: Option<Vec<u8>>,
+    },
+    /// Found a mesh of this name, if the machine is in none.
+    Found {
+        /// The name.
+        name: String,
+    },
+    /// Open a pairing window.
+    Pair {
+        /// The role that the newcomer gets.
+        role: String,
+    },
+    /// Join the mesh whose code this is.
+    Join {
+        /// The code, as typed.
+        code: String,
+        /// Where the other machine is, if it was said.
+        address: Option<String>,
+        /// Leave a mesh of more than this machine for it.
+        leave: bool,
+    },
+    /// Remember an address where a machine of the mesh may be.
+    AddAddress {
+        /// Host or address, with or without a port.
+        address: String,
+    },
+    /// Forget such an address.
+    RemoveAddress {
+        /// As it was added.
+        address: String,
+    },
+    /// Finish what runs and end.
+    Stop,
+}
+
+/// A compile, with all that the agent needs to know of the process that wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The compiler that the launcher would run: an absolute path.
+    pub program: Vec<u8>,
+    /// `argv[0]` as the compiler is to see it, then the arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// The working directory: `PWD` if it is the working directory, else the real path.
+    pub cwd: Vec<u8>,
+    /// The variables of [`crate::env::travels`], sorted by name.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The file creation mask.
+    pub umask: u32,
+    /// Standard output and standard error are one file.
+    pub merged_output: bool,
+    /// Standard error is a terminal.
+    pub terminal: Option<Terminal>,
+    /// The root directory, the working directory and the compiler, as the launcher sees them: in a container or a chroot
+    /// they are others than the agent's.
+    pub seen: [FileId; 3],
+    /// `MESH=force`.
+    pub force: bool,
+    /// `MESH_PREFER`.
+    pub prefer: Option<String>,
+}
+
+/// What the agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Tell {
+    /// The request has arrived.
+    Ack,
+    /// The agent lives.
+    Beat,
+    /// Compile it here. The launcher keeps the connection open for as long as the compiler runs: it is the lease of a
+    /// local slot.
+    Local {
+        /// Why.
+        reason: Reason,
+        /// Whether this is a fallback from a remote compile that was or would have been tried.
+        fallback: bool,
+    },
+    /// It was compiled, with status 0.
+    Done {
+        /// What the compiler printed.
+        text: Vec<Text>,
+        /// Files to rename, each from its temporary name.
+        renames: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// Everything there is to see.
+    Snapshot(Box<Snapshot>),
+    /// Records of units.
+    Explained(Vec<crate::view::snapshot::UnitRecord>),
+    /// A pairing window is open.
+    PairingCode {
+        /// What the other machine types.
+        code: String,
+        /// Addresses of this machine, for `mesh join CODE@ADDR`.
+        addresses: Vec<String>,
+    },
+    /// A line for the person who waits.
+    Note(String),
+    /// It is done; a line that says what.
+    Finished(String),
+    /// It cannot be done.
+    Failed {
+        /// The exit code.
+        code: u8,
+        /// What, why, what to do.
+        text: String,
+    },
+}

@@ -1,0 +1,258 @@
+//! The commands and their options, declared (DECIDE).
+//!
+//! `mesh cc` is listed here for the help only: the launcher is told by the first words, before any of this is looked at.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  mesh up                                  start on this machine, then add others with: mesh pair
+  mesh cc gcc -c hello.c -o hello.o        compile on the least loaded machine that has this gcc
+  cmake -B build -DCMAKE_C_COMPILER_LAUNCHER=mesh-cc -DCMAKE_CXX_COMPILER_LAUNCHER=mesh-cc
+";
+
+/// Turns the machines on a desk or in an office into one compiler.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mesh",
+    version,
+    before_help = EXAMPLES,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    infer_subcommands = false,
+    max_term_width = 120
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile: put it before a compile command, or name mesh-cc as your build system's compiler launcher
+    Cc(Cc),
+    /// Start the agent in the background; makes a mesh if this machine is in none
+    Up(Up),
+    /// Stop the agent: it finishes what runs
+    Down,
+    /// Show a code with which another machine joins this one's mesh
+    Pair(Pair),
+    /// Join the mesh of the machine that shows this code
+    Join(Join),
+    /// List the machines of the mesh
+    Peers(Peers),
+    /// Show what this machine lends, borrows and compiles itself, and why
+    Status(Json),
+    /// Tell where a file was compiled, and why there
+    Explain(Explain),
+    /// Build some C and C++ through two agents on this machine and compare every byte
+    Demo,
+    /// Start the agent at every login, by systemd or launchd
+    Install(Install),
+    /// Undo what "mesh install" did
+    Uninstall,
+    /// Run the agent in the foreground
+    Agent(Agent),
+    /// Print the version
+    Version,
+}
+
+/// A compile command.
+#[derive(Debug, Args)]
+pub struct Cc {
+    /// The compiler and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMPILER ARGS")]
+    pub words: Vec<std::ffi::OsString>,
+}
+
+/// Starting.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The name of the mesh, if one is made
+    #[arg(long, default_value = "home", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Stay in the foreground
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// Admitting a machine.
+#[derive(Debug, Args)]
+pub struct Pair {
+    /// What the other machine may do
+    #[arg(long = "as", value_enum, default_value = "owner", value_name = "ROLE")]
+    pub role: Role,
+}
+
+/// What a machine may do in a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Admit others, submit and serve
+    Owner,
+    /// Submit and serve
+    Peer,
+    /// Serve only
+    Worker,
+    /// Submit only
+    Client,
+}
+
+impl Role {
+    /// Its name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Peer => "peer",
+            Self::Worker => "worker",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// Joining.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The code, such as 417-otter-maple; with @HOST[:PORT] where discovery does not reach; - reads it from standard input
+    #[arg(value_name = "CODE[@ADDR]")]
+    pub code: String,
+    /// Leave the mesh that this machine is in, with its other machines
+    #[arg(long)]
+    pub leave: bool,
+}
+
+/// The list of machines.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Peers {
+    /// One change to the list
+    #[command(subcommand)]
+    pub change: Option<PeersChange>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// With addresses and ids
+    #[arg(short, long, value_enum, value_name = "FORM")]
+    pub output: Option<Output>,
+}
+
+/// How much a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Everything
+    Wide,
+}
+
+/// Addresses where machines of the mesh may be.
+#[derive(Debug, Subcommand)]
+pub enum PeersChange {
+    /// Look for a machine of the mesh at this address too
+    Add {
+        /// A host name or address
+        #[arg(value_name = "HOST[:PORT]")]
+        address: String,
+    },
+    /// Look there no more
+    Remove {
+        /// As it was added
+        #[arg(value_name = "HOST[:PORT]")]
+        address: String,
+    },
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which unit.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A source or an object; "last" for the last one of all
+    #[arg(default_value = "last", value_name = "FILE|last")]
+    pub file: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The service.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Show what would be written and run, and change nothing
+    #[arg(long)]
+    pub print: bool,
+    /// Make links named like compilers there, for the front of PATH
+    #[arg(long, value_name = "DIR")]
+    pub links: Option<PathBuf>,
+    /// The name of the mesh, if one is made
+    #[arg(long, default_value = "home", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub name: String,
+}
+
+/// The agent.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// Start one in the background and return
+    #[arg(long)]
+    pub detach: bool,
+    /// Compilers that it runs for others at once
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u16>,
+    /// The UDP port; 0 for any
+    #[arg(long, value_name = "P")]
+    pub port: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declarations_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_three_examples_before_the_commands() {
+        let help = Cli::command().term_width(100).render_help().to_string();
+        insta::assert_snapshot!(help, @r#"
+        Examples:
+          mesh up                                  start on this machine, then add others with: mesh pair
+          mesh cc gcc -c hello.c -o hello.o        compile on the least loaded machine that has this gcc
+          cmake -B build -DCMAKE_C_COMPILER_LAUNCHER=mesh-cc -DCMAKE_CXX_COMPILER_LAUNCHER=mesh-cc
+
+        Turns the machines on a desk or in an office into one compiler
+
+        Usage: mesh <COMMAND>
+
+        Commands:
+          cc         Compile: put it before a compile command, or name mesh-cc as your build system's
+                     compiler launcher
+          up         Start the agent in the background; makes a mesh if this machine is in none
+          down       Stop the agent: it finishes what runs
+          pair       Show a code with which another machine joins this one's mesh
+          join       Join the mesh of the machine that shows this code
+          peers      List the machines of the mesh
+          status     Show what this machine lends, borrows and compiles itself, and why
+          explain    Tell where a file was compiled, and why there
+          demo       Build some C and C++ through two agents on this machine and compare every byte
+          install    Start the agent at every login, by systemd or launchd
+          uninstall  Undo what "mesh install" did
+          agent      Run the agent in the foreground
+          version    Print the version
+          help       Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+        "#);
+    }
+}

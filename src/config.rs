@@ -1,0 +1,296 @@
+//! The settings of an agent: command line over environment over file over default (DECIDE).
+//!
+//! No file is needed. The file is TOML, `config.toml` in the configuration directory:
+//!
+//! ```toml
+//! name = "tower"                      # this machine's name in a mesh; default: the host's name
+//! slots = "auto"                      # or 6: compilers run for others at once
+//! port = 6374                         # UDP; default: 6374 if it is free
+//! peers = ["tower.lan", "10.0.0.7:6374"]
+//! [discovery]
+//! announce = "tagged"                 # or "off"
+//! ```
+
+use crate::{env, nearest::nearest};
+use std::ffi::OsString;
+use toml::Value;
+
+/// The UDP port of an agent that was told none, if it is free.
+pub const PORT_DEFAULT: u16 = 6374;
+/// Static addresses, items.
+const PEERS_MAX: usize = 256;
+/// One address or name, bytes.
+const WORD_BYTES_MAX: usize = 255;
+/// Compilers at once.
+const SLOTS_MAX: u16 = 4096;
+/// Every key of the file.
+const KEYS: &[&str] = &["name", "slots", "port", "peers", "discovery"];
+/// Every key of `[discovery]`.
+const DISCOVERY_KEYS: &[&str] = &["announce"];
+
+/// The settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// This machine's name in a mesh; the host's name if `None`.
+    pub name: Option<String>,
+    /// Compilers that it runs for others at once; by its cores if `None`.
+    pub slots: Option<u16>,
+    /// The UDP port, 0 for any; [`PORT_DEFAULT`] if it is free, if `None`.
+    pub port: Option<u16>,
+    /// Addresses where machines of the mesh may be, with or without a port.
+    pub peers: Vec<String>,
+    /// What mDNS carries.
+    pub announce: Announce,
+}
+
+/// What is announced by mDNS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Announce {
+    /// Keyed tags that only members can read.
+    #[default]
+    Tagged,
+    /// Nothing.
+    Off,
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--slots`.
+    pub slots: Option<u16>,
+    /// `--port`.
+    pub port: Option<u16>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML.
+    #[error("line {line} of the file is not TOML: {why}")]
+    Syntax {
+        /// Where, counted from one.
+        line: usize,
+        /// The parser's words.
+        why: String,
+    },
+    /// A value that its key cannot have.
+    #[error("{key} must be {want}")]
+    Value {
+        /// The key or variable.
+        key: String,
+        /// What it can be.
+        want: &'static str,
+    },
+}
+
+const WANT_SLOTS: &str = "\"auto\" or a number from 0 to 4096";
+const WANT_PORT: &str = "a number from 0 to 65535";
+const WANT_NAME: &str = "a name of 1 to 64 bytes without control characters";
+const WANT_PEERS: &str = "a list of at most 256 addresses such as \"tower.lan\" or \"10.0.0.7:6374\"";
+const WANT_ANNOUNCE: &str = "\"tagged\" or \"off\"";
+
+/// Settles the settings. `file` is the configuration file's text, if there is one; with them come warnings, each a
+/// sentence: keys that are not known do not keep an agent from starting.
+///
+/// # Errors
+/// If the file is not TOML, or a value is not one that its key can have.
+pub fn resolve(
+    flags: Flags,
+    var: impl Fn(&str) -> Option<OsString>,
+    file: Option<&str>,
+) -> Result<(Config, Vec<String>), ConfigError> {
+    let (mut config, warnings) = file.map_or_else(|| Ok(Default::default()), from_file)?;
+    let var = |name: &str| var(name).filter(|v| !v.is_empty()).map(|v| v.to_string_lossy().into_owned());
+    if let Some(name) = var(env::NAME) {
+        config.name = Some(checked_name(env::NAME, &name)?);
+    }
+    if let Some(text) = var(env::SLOTS) {
+        config.slots = match text.as_str() {
+            "auto" => None,
+            number => Some(number.parse().ok().filter(|n| *n <= SLOTS_MAX).ok_or(wrong(env::SLOTS, WANT_SLOTS))?),
+        };
+    }
+    if let Some(text) = var(env::PORT) {
+        config.port = Some(text.parse().map_err(|_| wrong(env::PORT, WANT_PORT))?);
+    }
+    if let Some(text) = var(env::PEERS) {
+        let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+        config.peers = checked_peers(env::PEERS, words.map(str::to_owned).collect())?;
+    }
+    config.slots = flags.slots.or(config.slots);
+    config.port = flags.port.or(config.port);
+    Ok((config, warnings))
+}
+
+fn wrong(key: &str, want: &'static str) -> ConfigError {
+    ConfigError::Value { key: key.to_owned(), want }
+}
+
+fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigError> {
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError::Syntax {
+        line: e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
+        why: e.message().to_owned(),
+    })?;
+    let mut config = Config::default();
+    let mut warnings = Vec::new();
+    for (key, value) in &table {
+        match (key.as_str(), value) {
+            ("name", Value::String(name)) => config.name = Some(checked_name(key, name)?),
+            ("name", _) => return Err(wrong(key, WANT_NAME)),
+            ("slots", Value::String(auto)) if auto == "auto" => config.slots = None,
+            ("slots", value) => config.slots = Some(number(key, value, SLOTS_MAX, WANT_SLOTS)?),
+            ("port", value) => config.port = Some(number(key, value, u16::MAX, WANT_PORT)?),
+            ("peers", Value::Array(items)) => {
+                let words = items.iter().map(|i| i.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+                config.peers = checked_peers(key, words.ok_or(wrong(key, WANT_PEERS))?)?;
+            }
+            ("peers", _) => return Err(wrong(key, WANT_PEERS)),
+            ("discovery", Value::Table(discovery)) => read_discovery(discovery, &mut config, &mut warnings)?,
+            ("discovery", _) => return Err(wrong(key, "a table with the key announce")),
+            (unknown, _) => warnings.push(not_known(unknown, "", KEYS)),
+        }
+    }
+    Ok((config, warnings))
+}
+
+fn read_discovery(table: &toml::Table, config: &mut Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match (key.as_str(), value.as_str()) {
+            ("announce", Some("tagged")) => config.announce = Announce::Tagged,
+            ("announce", Some("off")) => config.announce = Announce::Off,
+            ("announce", _) => return Err(wrong("discovery.announce", WANT_ANNOUNCE)),
+            (unknown, _) => warnings.push(not_known(unknown, "discovery.", DISCOVERY_KEYS)),
+        }
+    }
+    Ok(())
+}
+
+fn not_known(key: &str, prefix: &str, known: &[&str]) -> String {
+    let meant = nearest(key, known.iter().copied());
+    let hint = meant.map_or_else(String::new, |near| format!(" Did you mean {prefix}{near}?"));
+    let key: String = key.chars().filter(|c| !c.is_control()).take(WORD_BYTES_MAX).collect();
+    format!("the configuration has a key that is not known and has no effect: {prefix}{key}.{hint}")
+}
+
+fn number(key: &str, value: &Value, max: u16, want: &'static str) -> Result<u16, ConfigError> {
+    let number = value.as_integer().and_then(|n| u16::try_from(n).ok());
+    number.filter(|n| *n <= max).ok_or(wrong(key, want))
+}
+
+fn checked_name(key: &str, name: &str) -> Result<String, ConfigError> {
+    let fits = !name.trim().is_empty() && name.len() <= mesh_proto::limits::NAME_BYTES_MAX;
+    if fits && !name.chars().any(char::is_control) { Ok(name.to_owned()) } else { Err(wrong(key, WANT_NAME)) }
+}
+
+fn checked_peers(key: &str, words: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let fits = |w: &String| is_address(w);
+    if words.len() <= PEERS_MAX && words.iter().all(fits) { Ok(words) } else { Err(wrong(key, WANT_PEERS)) }
+}
+
+/// Whether this can be an address of a machine: `tower.lan`, `10.0.0.7:6374`, `[fe80::1%2]:6374`, `fe80::1`.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%');
+    if text.is_empty() || text.len() > WORD_BYTES_MAX || !text.chars().all(plain) {
+        return false;
+    }
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|p| p > 0);
+    match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, "")) => host.contains(':'),
+            Some((host, port)) => host.contains(':') && port.strip_prefix(':').is_some_and(is_port),
+            None => false,
+        },
+        None => match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => !host.is_empty() && is_port(port),
+            _ => !text.starts_with('-'),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(flags: Flags, vars: &[(&str, &str)], file: &str) -> Result<(Config, Vec<String>), ConfigError> {
+        resolve(flags, |name| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| OsString::from(v)), Some(file))
+    }
+
+    #[test]
+    fn nothing_needs_to_be_configured() {
+        assert_eq!(resolve(Flags::default(), |_| None, None), Ok((Config::default(), vec![])));
+        assert_eq!(settle(Flags::default(), &[], ""), Ok((Config::default(), vec![])));
+    }
+
+    #[test]
+    fn the_command_line_beats_the_environment_which_beats_the_file() {
+        let file = "name = 'f'\nslots = 1\nport = 11\npeers = ['a']\n[discovery]\nannounce = 'off'\n";
+        let env = [("MESH_SLOTS", "2"), ("MESH_PORT", "12"), ("MESH_NAME", "e"), ("MESH_PEERS", "b:1, c")];
+        let flags = Flags { slots: Some(3), port: Some(13) };
+        let got = |flags, env: &[_]| settle(flags, env, file).expect("good").0;
+        let all = got(flags, &env);
+        assert_eq!((all.slots, all.port, all.name.as_deref()), (Some(3), Some(13), Some("e")));
+        assert_eq!((all.peers, all.announce), (vec!["b:1".to_owned(), "c".to_owned()], Announce::Off));
+        let two = got(Flags::default(), &env);
+        assert_eq!((two.slots, two.port), (Some(2), Some(12)));
+        let one = got(Flags::default(), &[]);
+        assert_eq!((one.slots, one.port, one.name.as_deref()), (Some(1), Some(11), Some("f")));
+        assert_eq!(got(Flags::default(), &[("MESH_SLOTS", "auto")]).slots, None);
+        assert_eq!(got(Flags::default(), &[("MESH_SLOTS", "")]).slots, Some(1), "empty is as good as absent");
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_what_was_meant_and_do_no_harm() {
+        let (config, warnings) =
+            settle(Flags::default(), &[], "slot = 3\nport = 7\nfrobnicate = true\n[discovery]\nanounce = 'off'\n")
+                .expect("only warnings");
+        assert_eq!((config.port, config.slots), (Some(7), None));
+        insta::assert_snapshot!(warnings.join("\n"), @r"
+        the configuration has a key that is not known and has no effect: discovery.anounce. Did you mean discovery.announce?
+        the configuration has a key that is not known and has no effect: frobnicate.
+        the configuration has a key that is not known and has no effect: slot. Did you mean slots?
+        ");
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_right() {
+        let said = |file: &str| settle(Flags::default(), &[], file).expect_err(file).to_string();
+        insta::assert_snapshot!(
+            [
+                "slots = 'many'",
+                "slots = -1",
+                "port = 70000",
+                "name = ''",
+                "peers = 'a'",
+                "peers = ['a b']",
+                "discovery = 1",
+                "[discovery]\nannounce = 'open'",
+                "port = 1\nslots =",
+            ]
+            .map(said)
+            .join("\n"),
+            @r#"
+            slots must be "auto" or a number from 0 to 4096
+            slots must be "auto" or a number from 0 to 4096
+            port must be a number from 0 to 65535
+            name must be a name of 1 to 64 bytes without control characters
+            peers must be a list of at most 256 addresses such as "tower.lan" or "10.0.0.7:6374"
+            peers must be a list of at most 256 addresses such as "tower.lan" or "10.0.0.7:6374"
+            discovery must be a table with the key announce
+            discovery.announce must be "tagged" or "off"
+            line 2 of the file is not TOML: string values must be quoted, expected literal string
+            "#
+        );
+        assert!(resolve(Flags::default(), |n| (n == "MESH_PORT").then(|| "x".into()), None).is_err());
+    }
+
+    #[test]
+    fn addresses_are_told_from_other_words() {
+        for good in ["tower", "tower.lan:6374", "10.0.0.7", "[fe80::1%2]:6374", "[::1]", "::1", "bücher.example"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in ["", "a b", "a:", ":1", "a:0", "a:70000", "[::1", "[x]:1", "-x", "a/b", "a@b", "[::1]x"] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}

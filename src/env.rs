@@ -1,0 +1,104 @@
+//! Every environment variable of mesh's own, declared once, and which variables of others travel with a job (DECIDE).
+
+/// `on` (default), `off`: compile here and ask no agent; `force`: never choose this machine while a peer could take the
+/// unit (failures still fall back).
+pub const MESH: &str = "MESH";
+/// `0`: where a unit would fall back to a local compile, fail with status 111 instead. For tests.
+pub const FALLBACK: &str = "MESH_FALLBACK";
+/// A peer, by name or id, that gets the unit if it can take it.
+pub const PREFER: &str = "MESH_PREFER";
+/// One directory for all of mesh's files instead of the XDG places. For tests and demonstrations.
+pub const DIR: &str = "MESH_DIR";
+/// The agent's socket, if it is not in the runtime directory.
+pub const SOCKET: &str = "MESH_SOCKET";
+/// The real compiler for a link that is named like one.
+pub const CC: &str = "MESH_CC";
+/// Set for every compiler that mesh starts: a launcher that sees it runs the compiler and asks nobody.
+pub const DEPTH: &str = "MESH_DEPTH";
+/// `1`: the launcher says on standard error what it did. Without it, it never prints a word of its own.
+pub const VERBOSE: &str = "MESH_VERBOSE";
+/// The agent's log filter, in the syntax of the `tracing` crates; default `info`.
+pub const LOG: &str = "MESH_LOG";
+/// The mDNS port, default 5353. For tests.
+pub const MDNS_PORT: &str = "MESH_MDNS_PORT";
+/// This machine's name in a mesh, over the configuration file's `name`.
+pub const NAME: &str = "MESH_NAME";
+/// Compilers that this machine runs for others at once, or `auto`; over the configuration file's `slots`.
+pub const SLOTS: &str = "MESH_SLOTS";
+/// The UDP port, over the configuration file's `port`.
+pub const PORT: &str = "MESH_PORT";
+/// Addresses where machines of the mesh may be, separated by commas, over the configuration file's `peers`.
+pub const PEERS: &str = "MESH_PEERS";
+/// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
+pub const LOOPBACK: &str = "MESH_LOOPBACK";
+
+/// Variables that travel with a request because a compiler, its loader or its C library looks at them.
+const TRAVEL: &[&str] = &[
+    "ASAN_OPTIONS",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "COMPILER_PATH",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "CPP_RESTRICTED",
+    "C_INCLUDE_PATH",
+    "DEPENDENCIES_OUTPUT",
+    "EXTRA_CLANGD_FLAGS",
+    "GCONV_PATH",
+    "GREP_COLORS",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LIBRARY_PATH",
+    "LOCPATH",
+    "LSAN_OPTIONS",
+    "MACOSX_DEPLOYMENT_TARGET",
+    "NLSPATH",
+    "NO_COLOR",
+    "OBJCPLUS_INCLUDE_PATH",
+    "OBJC_INCLUDE_PATH",
+    "OUTPUT_CHARSET",
+    "PATH",
+    "PWD",
+    "SDKROOT",
+    "SOURCE_DATE_EPOCH",
+    "SUNPRO_DEPENDENCIES",
+    "TEMP",
+    "TERM",
+    "TERM_URLS",
+    "TEXTDOMAINDIR",
+    "TMP",
+    "TMPDIR",
+    "TZ",
+    "UBSAN_OPTIONS",
+    "XDG_CONFIG_HOME",
+];
+
+/// Beginnings of names that travel likewise.
+const TRAVEL_PREFIXES: &[&str] =
+    &["CCC_", "CC_PRINT", "CC_LOG", "CLANG_", "GCC_", "GLIBC_", "LC_", "LD_", "LIBC_", "LLVM_", "MALLOC_"];
+
+/// Whether a variable of this name travels with a request.
+#[must_use]
+pub fn travels(name: &[u8]) -> bool {
+    TRAVEL.binary_search_by(|have| have.as_bytes().cmp(name)).is_ok()
+        || TRAVEL_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_compilers_look_at_travels_and_secrets_do_not() {
+        assert!(TRAVEL.is_sorted());
+        for name in ["PATH", "LANG", "LC_ALL", "GCC_COLORS", "CPATH", "SOURCE_DATE_EPOCH", "PWD", "LD_PRELOAD"] {
+            assert!(travels(name.as_bytes()), "{name}");
+        }
+        for name in ["AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "MESH", "MESH_DEPTH", "USER"] {
+            assert!(!travels(name.as_bytes()), "{name}");
+        }
+    }
+}

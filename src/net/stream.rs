@@ -1,0 +1,249 @@
+//! Frames and blobs on QUIC streams (DO).
+//!
+//! A frame is [`mesh_proto::frame`]'s. A blob's size and digest are known to the receiver beforehand, so its bytes
+//! carry neither: they come in blocks of at most [`BLOCK_BYTES`], each with a header of four bytes, its length on the
+//! wire with the top bit set if it is zstd. A block decompresses into a buffer of the size that is still expected of
+//! it, so no sender can make a receiver hold more than it declared.
+
+use mesh_proto::{
+    digest::Digest,
+    frame::{self, FrameError, HEADER_BYTES},
+    limits,
+};
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{cell::RefCell, time::Duration};
+
+/// Plain bytes in one block: compressed in well under a millisecond, because the network has one thread.
+pub const BLOCK_BYTES: usize = 256 << 10;
+/// A blob shorter than this, bytes, is sent as it is: the frame would cost more than it saves.
+const COMPRESS_BYTES_MIN: usize = 1 << 10;
+/// zstd's level: higher ones cost the client more time than a LAN takes to carry the difference.
+const LEVEL: i32 = 1;
+/// A compressed block must save this many of its bytes' sixteenths, else it goes plain.
+const SAVES_SIXTEENTHS: usize = 1;
+/// The header's mark of a compressed block.
+const COMPRESSED: u32 = 1 << 31;
+
+/// Why a stream is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The other side took too long.
+    #[error("the other machine did not send in time")]
+    Late,
+    /// The other side ended the stream where a message was due.
+    #[error("the other machine ended the stream")]
+    Finished,
+    /// The stream or its connection broke while writing.
+    #[error("sending failed")]
+    Write(#[from] WriteError),
+    /// The stream or its connection broke while reading.
+    #[error("receiving failed")]
+    Read(#[from] ReadError),
+    /// What came is not a frame of the expected kind.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// What came is not the blob that was asked for.
+    #[error("a blob from the other machine is not what was declared")]
+    Blob,
+    /// The receiver of a blob's blocks refused one.
+    #[error("a blob could not be stored")]
+    Sink(#[source] std::io::Error),
+    /// The compressor failed.
+    #[error("a blob could not be compressed")]
+    Compress(#[source] std::io::Error),
+}
+
+/// Sends one message.
+///
+/// # Errors
+/// If it is longer than `bytes_max`, or the stream broke.
+pub async fn send<T: Serialize>(stream: &mut SendStream, message: &T, bytes_max: usize) -> Result<(), StreamError> {
+    let bytes = frame::encode(message, bytes_max)?;
+    Ok(stream.write_all(&bytes).await?)
+}
+
+/// Receives one message, waiting no longer than `deadline` for all of it.
+///
+/// # Errors
+/// [`StreamError::Finished`] if the stream ended before it began; else if it is late, too long or malformed.
+pub async fn recv<T: DeserializeOwned>(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    deadline: Duration,
+) -> Result<T, StreamError> {
+    let whole = async {
+        let mut header = [0; HEADER_BYTES];
+        read(stream, &mut header).await?;
+        let mut payload = vec![0; frame::length(header, bytes_max)?];
+        // The frame has begun: an end of the stream within it is not a clean one, but as useless.
+        read(stream, &mut payload).await?;
+        Ok(frame::decode(&payload)?)
+    };
+    tokio::time::timeout(deadline, whole).await.unwrap_or(Err(StreamError::Late))
+}
+
+async fn read(stream: &mut RecvStream, into: &mut [u8]) -> Result<(), StreamError> {
+    stream.read_exact(into).await.map_err(|error| match error {
+        ReadExactError::FinishedEarly(_) => StreamError::Finished,
+        ReadExactError::ReadError(error) => StreamError::Read(error),
+    })
+}
+
+thread_local! {
+    /// A compressor takes hundreds of kilobytes and is reused.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// One block as it goes over the wire, header included.
+fn pack(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    let header = |length: usize, mark: u32| (u32::try_from(length).unwrap_or(u32::MAX) | mark).to_le_bytes();
+    if plain.len() >= COMPRESS_BYTES_MIN {
+        let packed = COMPRESSOR.with_borrow_mut(|slot| {
+            let compressor = match slot {
+                Some(compressor) => compressor,
+                None => slot.insert(zstd::bulk::Compressor::new(LEVEL)?),
+            };
+            compressor.compress(plain)
+        })?;
+        let saves = packed.len() + plain.len() * SAVES_SIXTEENTHS / 16 <= plain.len();
+        // The receiver refuses what grows more than this, whoever sends it.
+        let modest = plain.len() as u64 <= packed.len() as u64 * limits::COMPRESSION_RATIO_MAX;
+        if saves && modest {
+            return Ok([&header(packed.len(), COMPRESSED)[..], &packed].concat());
+        }
+    }
+    Ok([&header(plain.len(), 0)[..], plain].concat())
+}
+
+/// Sends a blob whose size and digest the receiver knows. Compresses what is worth it.
+///
+/// # Errors
+/// If the stream broke.
+pub async fn send_blob(stream: &mut SendStream, bytes: &[u8]) -> Result<(), StreamError> {
+    for block in bytes.chunks(BLOCK_BYTES) {
+        let packed = pack(block).map_err(StreamError::Compress)?;
+        stream.write_all(&packed).await?;
+        if bytes.len() > BLOCK_BYTES {
+            // Other streams have their turn even if this one never has to wait.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Receives a blob of exactly `size` bytes with this digest, handing over each block as it comes. What was handed over
+/// must be thrown away unless this returns success: the digest is known only at the end. No block may be later than
+/// `deadline` after the one before.
+///
+/// # Errors
+/// If the stream broke or stalled, or the bytes are not the declared ones.
+pub async fn recv_blob_into(
+    stream: &mut RecvStream,
+    size: u64,
+    digest: &Digest,
+    deadline: Duration,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), StreamError> {
+    if size > limits::BLOB_BYTES_MAX {
+        return Err(StreamError::Blob);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut left = size;
+    while left > 0 {
+        let plain_len = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        let block = recv_block(stream, plain_len);
+        let plain = tokio::time::timeout(deadline, block).await.unwrap_or(Err(StreamError::Late))?;
+        hasher.update(&plain);
+        take(&plain).map_err(StreamError::Sink)?;
+        left -= plain.len() as u64;
+    }
+    if *hasher.finalize().as_bytes() == digest.0 { Ok(()) } else { Err(StreamError::Blob) }
+}
+
+/// Receives a blob into memory, which grows as the bytes come, not by what was declared.
+///
+/// # Errors
+/// As for [`recv_blob_into`].
+pub async fn recv_blob(
+    stream: &mut RecvStream,
+    size: u64,
+    digest: &Digest,
+    deadline: Duration,
+) -> Result<Vec<u8>, StreamError> {
+    let mut bytes = Vec::new();
+    recv_blob_into(stream, size, digest, deadline, |block| {
+        bytes.extend_from_slice(block);
+        Ok(())
+    })
+    .await?;
+    Ok(bytes)
+}
+
+async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Vec<u8>, StreamError> {
+    let mut header = [0; 4];
+    read(stream, &mut header).await?;
+    let header = u32::from_le_bytes(header);
+    let wire_len = (header & !COMPRESSED) as usize;
+    let compressed = header & COMPRESSED != 0;
+    // A compressed block is smaller than its content, and not absurdly so; a plain one is its content.
+    let grows = plain_len as u64 > wire_len as u64 * limits::COMPRESSION_RATIO_MAX;
+    let wrong = if compressed { wire_len >= plain_len || grows } else { wire_len != plain_len };
+    if wrong {
+        return Err(StreamError::Blob);
+    }
+    let mut wire = vec![0; wire_len];
+    read(stream, &mut wire).await?;
+    if !compressed {
+        return Ok(wire);
+    }
+    let plain = unpack(&wire, plain_len).map_err(|_| StreamError::Blob)?;
+    if plain.len() == plain_len { Ok(plain) } else { Err(StreamError::Blob) }
+}
+
+fn unpack(wire: &[u8], plain_len: usize) -> std::io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(wire, plain_len)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut out = vec![0; bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut out);
+        out
+    }
+
+    fn is_compressed(packed: &[u8]) -> bool {
+        packed[3] & 0x80 != 0
+    }
+
+    #[test]
+    fn text_shrinks_and_what_would_not_goes_plain() {
+        let text = "int main(void) { return 0; }\n".repeat(100).into_bytes();
+        // Repetition alone shrinks beyond the ratio that a receiver takes: mix some noise in.
+        let text = [text, noise(500)].concat();
+        let packed = pack(&text).expect("packs");
+        assert!(is_compressed(&packed) && packed.len() < text.len() / 2);
+        assert_eq!(unpack(&packed[4..], text.len()).expect("unpacks"), text);
+        for plain in [noise(100_000), b"short".repeat(100), Vec::new(), vec![0; BLOCK_BYTES]] {
+            let packed = pack(&plain).expect("packs");
+            assert!(!is_compressed(&packed));
+            assert_eq!(packed[4..], plain);
+        }
+    }
+
+    #[test]
+    fn a_block_never_grows_beyond_what_is_expected_of_it() {
+        let bomb = zstd::bulk::compress(&vec![0; 10 << 20], 1).expect("packs");
+        assert!(unpack(&bomb, 1000).is_err());
+    }
+}

@@ -1,0 +1,305 @@
+//! The agent's side of one job: starts it, reads what it prints, and ends it when it must end (DO).
+
+use super::{
+    CHILD_ARG, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
+    policy::{Identity, Limits, Policy, Without},
+    wire::{self, Inbox, Report},
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the warden may take to end a job that must end, before it is killed itself.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+/// One read of what a job prints, bytes.
+const READ_BYTES: usize = 64 << 10;
+
+/// Runs one job to its end, on this thread: from its start to the death of its last process. `mesh` is the program to
+/// re-execute, normally `/proc/self/exe`. When `cancelled` becomes readable or hangs up, the job is killed.
+///
+/// # Errors
+/// Whatever kept the job from ending by itself. When this returns, no process of the job is left.
+pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+    let channel = |errno: Errno| SandboxError::Channel(errno.into());
+    let deadline = Instant::now() + Duration::from_millis(policy.limits.wall_ms);
+    let (control, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(channel)?;
+    let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
+    let mut command = Command::new(mesh);
+    command.arg(CHILD_ARG).env_clear().current_dir("/").stdin(Stdio::from(theirs));
+    command.stdout(Stdio::from(outputs.stdout)).stderr(Stdio::from(outputs.stderr));
+    let child = command.spawn().map_err(SandboxError::Spawn)?;
+    // Closes this process's copies of the job's ends: else their end would never be seen.
+    drop(command);
+    let mut running =
+        Running { child: Reaped(child), control, streams: outputs.streams, text: Vec::new(), text_bytes: 0 };
+    // A child that died early is reported by what follows, with more to say than this error.
+    let _ = wire::send(running.control.as_fd(), policy, None);
+    let ended = running.follow(policy, cancelled, deadline);
+    if ended.is_err() {
+        running.end();
+    }
+    running.child.wait(KILL_WAIT);
+    let (exit, cost, layer, enforced) = ended?;
+    Ok(Finished { exit, text: running.text, cost, layer, enforced })
+}
+
+/// Runs the smallest real job there is, a program of three instructions, in a root of its own. It fails at the step at
+/// which any other job would. `scratch` is a directory beside the toolchains, so that their file system is tried too.
+///
+/// # Errors
+/// The step that failed, as a reason for people.
+pub fn probe(mesh: &Path, scratch: &Path) -> Result<Enforced, NoSandbox> {
+    let failed = |why: String| NoSandbox { why };
+    let program = tiny::program().ok_or_else(|| failed("no sandbox for this processor is known".to_owned()))?;
+    let base = scratch.join(format!("probe-{}", std::process::id()));
+    let made = || -> io::Result<()> {
+        std::fs::create_dir_all(&base)?;
+        let file = base.join("probe");
+        std::fs::write(&file, program)?;
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+    };
+    let result = made().map_err(|error| failed(format!("its folder cannot be written: {error}"))).and_then(|()| {
+        let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| failed(errno.to_string()))?;
+        run(mesh, &probe_policy(&base), cancelled.as_fd()).map_err(|error| failed(error.to_string()))
+    });
+    // Best effort: the next probe makes it anew.
+    let _ = std::fs::remove_dir_all(&base);
+    match result? {
+        Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. } => Ok(enforced),
+        Finished { exit, .. } => Err(failed(format!("the smallest program did not run in it ({exit:?})"))),
+    }
+}
+
+fn probe_policy(base: &Path) -> Policy {
+    Policy {
+        tree: Vec::new(),
+        sources: base.as_os_str().as_bytes().to_vec(),
+        base: base.as_os_str().as_bytes().to_vec(),
+        program: b"/probe".to_vec(),
+        argv: vec![b"probe".to_vec()],
+        env: Vec::new(),
+        cwd: b"/tmp".to_vec(),
+        umask: 0o022,
+        writable: vec![b"/tmp".to_vec()],
+        identity: Identity::of_slot(0),
+        limits: Limits::DEFAULT,
+        merged_output: true,
+        terminal: None,
+        without: Without::default(),
+    }
+}
+
+/// What the agent holds of a job's output, and what it hands to the job.
+struct Outputs {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// Read ends: whether it is standard error, and the descriptor.
+    streams: Vec<(bool, OwnedFd)>,
+}
+
+impl Outputs {
+    fn open(policy: &Policy) -> io::Result<Self> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (stderr_read, stderr) = match policy.terminal {
+            Some((columns, rows)) => terminal(columns, rows)?,
+            None => pipe()?,
+        };
+        if policy.merged_output {
+            let stdout = stderr.try_clone()?;
+            return Ok(Self { stdout, stderr, streams: vec![(policy.terminal.is_some(), stderr_read)] });
+        }
+        let (stdout_read, stdout) = pipe()?;
+        Ok(Self { stdout, stderr, streams: vec![(false, stdout_read), (true, stderr_read)] })
+    }
+}
+
+/// A terminal of this size that passes bytes on as they are: reading end and the job's end.
+fn terminal(columns: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+    let mut settings = rustix::termios::tcgetattr(&theirs)?;
+    settings.output_modes.remove(OutputModes::OPOST);
+    rustix::termios::tcsetattr(&theirs, OptionalActions::Now, &settings)?;
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&theirs, size)?;
+    Ok((ours, theirs))
+}
+
+/// A child that is waited for on every way out.
+#[derive(Debug)]
+struct Reaped(Child);
+
+impl Reaped {
+    /// Waits so long at most, then kills.
+    fn wait(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A job between its start and its end.
+#[derive(Debug)]
+struct Running {
+    child: Reaped,
+    control: OwnedFd,
+    streams: Vec<(bool, OwnedFd)>,
+    text: Vec<Chunk>,
+    text_bytes: u64,
+}
+
+/// What [`Running::follow`] has learned.
+type Ended = (Exit, Cost, OwnedFd, Enforced);
+
+impl Running {
+    /// Reads reports and output until all of the job's ends are closed, which is when its last process is gone.
+    fn follow(&mut self, policy: &Policy, cancelled: BorrowedFd<'_>, deadline: Instant) -> Result<Ended, SandboxError> {
+        let mut inbox = Inbox::default();
+        let mut open = true;
+        let (mut ready, mut ended) = (None, None);
+        while open || !self.streams.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(SandboxError::Wall);
+            }
+            let (told, printed) = self.wait_for_news(open, cancelled, left)?;
+            if told {
+                open = inbox.fill(self.control.as_fd()).map_err(SandboxError::Channel)?;
+                while let Some(report) = inbox.take().map_err(SandboxError::Channel)? {
+                    match report {
+                        Report::Failed { step, path, errno } => {
+                            let error = io::Error::from_raw_os_error(errno);
+                            return Err(SandboxError::Setup { step, path, error });
+                        }
+                        Report::Ready(enforced) => ready = inbox.take_fd().map(|layer| (layer, enforced)),
+                        Report::Ended { exit, cost } => ended = Some((exit, cost)),
+                    }
+                }
+            }
+            for at in printed.into_iter().rev() {
+                if !self.read(at, policy.limits.text_bytes)? {
+                    self.streams.swap_remove(at);
+                }
+            }
+        }
+        let ((layer, enforced), (exit, cost)) = ready.zip(ended).ok_or(SandboxError::Lost)?;
+        Ok((exit, cost, layer, enforced))
+    }
+
+    /// Waits until there is something to read: on the socket, and on which of the streams.
+    fn wait_for_news(
+        &self,
+        open: bool,
+        cancelled: BorrowedFd<'_>,
+        left: Duration,
+    ) -> Result<(bool, Vec<usize>), SandboxError> {
+        let mut fds = vec![PollFd::new(&cancelled, PollFlags::IN)];
+        fds.extend(self.streams.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)));
+        if open {
+            fds.push(PollFd::new(&self.control, PollFlags::IN));
+        }
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok((false, Vec::new())),
+            Err(errno) => return Err(SandboxError::Channel(errno.into())),
+        }
+        let news: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if news[0] {
+            return Err(SandboxError::Cancelled);
+        }
+        let streams = self.streams.len();
+        let printed = (0..streams).filter(|at| news[at + 1]).collect();
+        Ok((open && news[streams + 1], printed))
+    }
+
+    /// Reads once from a stream; `false` at its end.
+    fn read(&mut self, at: usize, bytes_max: u64) -> Result<bool, SandboxError> {
+        let (is_stderr, fd) = &self.streams[at];
+        let mut buffer = vec![0; READ_BYTES];
+        let got = match rustix::io::read(fd, &mut buffer) {
+            Ok(got) => got,
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
+            // How a terminal ends.
+            Err(Errno::IO) => 0,
+            Err(errno) => return Err(SandboxError::Channel(errno.into())),
+        };
+        self.text_bytes += got as u64;
+        if self.text_bytes > bytes_max {
+            return Err(SandboxError::Text);
+        }
+        buffer.truncate(got);
+        match self.text.last_mut() {
+            _ if got == 0 => {}
+            Some(last) if last.is_stderr == *is_stderr => last.bytes.extend_from_slice(&buffer),
+            _ => self.text.push(Chunk { is_stderr: *is_stderr, bytes: buffer }),
+        }
+        Ok(got > 0)
+    }
+
+    /// Ends a job that must end: hangs up, upon which the warden kills everything; kills the warden if that takes too
+    /// long, upon which the kernel does.
+    fn end(&mut self) {
+        // Fails only if the other end is gone.
+        let _ = rustix::net::shutdown(&self.control, Shutdown::Write);
+        self.child.wait(KILL_WAIT);
+    }
+}
+
+/// The program that [`probe`] runs: it exits, and its status shows that it was this one.
+mod tiny {
+    pub(super) const EXIT_CODE: u8 = 42;
+
+    /// The whole file; `None` for a processor whose instructions are not written down here.
+    pub(super) fn program() -> Option<Vec<u8>> {
+        // exit(42)
+        let (machine, code): (u16, &[u8]) = match std::env::consts::ARCH {
+            "x86_64" => (62, &[0xb8, 60, 0, 0, 0, 0xbf, EXIT_CODE, 0, 0, 0, 0x0f, 0x05]),
+            "aarch64" => (183, &[0x40, 0x05, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]),
+            _ => return None,
+        };
+        const BASE: u64 = 0x40_0000;
+        const HEADERS: u64 = 64 + 56;
+        let size = HEADERS + code.len() as u64;
+        // ELF, 64 bits, little endian, System V; executable; one segment, all of the file, readable and executable.
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([2_u16, machine].iter().flat_map(|half| half.to_le_bytes()));
+        file.extend(1_u32.to_le_bytes());
+        file.extend([BASE + HEADERS, 64, 0].iter().flat_map(|word: &u64| word.to_le_bytes()));
+        file.extend(0_u32.to_le_bytes());
+        file.extend([64_u16, 56, 1, 64, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
+        file.extend([1_u32, 5].iter().flat_map(|half| half.to_le_bytes()));
+        file.extend([0, BASE, BASE, size, size, 4096].iter().flat_map(|word: &u64| word.to_le_bytes()));
+        file.extend(code);
+        Some(file)
+    }
+}

@@ -1,0 +1,178 @@
+//! What a job may see, do and use, as plain data (DECIDE).
+//!
+//! The code that applies a policy knows nothing about compilers, and this module knows nothing about jobs from other
+//! machines: `worker` translates one into the other. A policy crosses one process boundary, from the agent to the
+//! re-executed mesh that becomes the job, so paths are bytes (a `PathBuf` cannot be written if it is not UTF-8).
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the sandbox needs to run one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What the job's root holds above the base, sorted by path, so that a directory comes before what is in it.
+    pub tree: Vec<Place>,
+    /// The directory on this machine in which the sources of [`What::File`] are.
+    pub sources: Vec<u8>,
+    /// A tree on this machine that the job sees below `tree`, read-only: its toolchain.
+    pub base: Vec<u8>,
+    /// The program, by its path in the job's root. Never from the wire.
+    pub program: Vec<u8>,
+    /// Its arguments, `argv[0]` first.
+    pub argv: Vec<Vec<u8>>,
+    /// Its environment.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its working directory as `PWD` spells it, in the job's root; may lead through symbolic links.
+    pub cwd: Vec<u8>,
+    /// Its file creation mask.
+    pub umask: u32,
+    /// The directories in which the job may write, as paths in its root. Each is made if `tree` does not name it.
+    pub writable: Vec<Vec<u8>>,
+    /// Who the job is.
+    pub identity: Identity,
+    /// How much it may use.
+    pub limits: Limits,
+    /// Standard output and standard error are one pipe.
+    pub merged_output: bool,
+    /// Standard error is a terminal of so many columns and rows.
+    pub terminal: Option<(u16, u16)>,
+    /// Barriers left out. Nothing but tests sets any: a test of a barrier must show that it is this barrier that holds.
+    pub without: Without,
+}
+
+/// One path of the job's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where, without the leading slash; no component before the last is anything but a directory.
+    pub path: Vec<u8>,
+    /// What.
+    pub what: What,
+    /// It belongs to the job, which may change it.
+    pub writable: bool,
+}
+
+/// What is at a [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A directory.
+    Directory,
+    /// A copy of a file.
+    File {
+        /// Where the bytes are, below [`Policy::sources`].
+        source: String,
+        /// How many there are.
+        size: u64,
+        /// Modification time, seconds.
+        mtime_s: i64,
+        /// Modification time, nanoseconds within the second.
+        mtime_ns: u32,
+        /// Anybody may execute it.
+        executable: bool,
+    },
+    /// The same inode as the place of this path, which comes before this one.
+    HardLink {
+        /// The other path, without the leading slash.
+        to: Vec<u8>,
+    },
+    /// A symbolic link. Its text is never followed while the root is built.
+    Symlink {
+        /// The text.
+        target: Vec<u8>,
+    },
+}
+
+/// Who the job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// The agent is root: the job is this user and group, which own nothing on this machine, and is in no other group.
+    User {
+        /// User and group id.
+        id: u32,
+    },
+    /// The agent is an ordinary user: the job is this user and group in a user namespace of its own, in which no other
+    /// ids exist; outside it is the agent's user, who owns nothing in the job's root but what the job may have.
+    Namespace {
+        /// User and group id inside.
+        id: u32,
+    },
+}
+
+/// The first of the ids that jobs have under a root agent, one for each slot. Beyond those that distributions, systemd
+/// (which ends at 0x6fff_ffff) and container managers hand out, and below 2^31, which some programs read as negative.
+pub const FIRST_USER: u32 = 1_990_000_000;
+/// What the system calls nobody: what a job sees itself as in a user namespace.
+pub const NOBODY: u32 = 65_534;
+
+impl Identity {
+    /// The identity of a job in this slot of this agent.
+    #[must_use]
+    pub fn of_slot(slot: u16) -> Self {
+        if rustix::process::geteuid().is_root() {
+            Self::User { id: FIRST_USER + u32::from(slot) }
+        } else {
+            Self::Namespace { id: NOBODY }
+        }
+    }
+
+    /// The user id that the job sees.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        match self {
+            Self::User { id } | Self::Namespace { id } => id,
+        }
+    }
+}
+
+/// How much a job may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Wall time from start to end, milliseconds.
+    pub wall_ms: u64,
+    /// Processor time of one process, seconds.
+    pub cpu_s: u64,
+    /// Writable memory of one process, bytes.
+    pub memory_bytes: u64,
+    /// One file, bytes.
+    pub file_bytes: u64,
+    /// All files of the job, inputs included, bytes: they are in memory.
+    pub tree_bytes: u64,
+    /// Files, links and directories, inputs included.
+    pub tree_nodes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// What it may print, bytes.
+    pub text_bytes: u64,
+}
+
+impl Limits {
+    /// What a compile may use where nothing else is known.
+    pub const DEFAULT: Self = Self {
+        wall_ms: 10 * 60 * 1000,
+        // Longer than the wall time: it only ends what escaped the wall clock.
+        cpu_s: 11 * 60,
+        memory_bytes: 8 << 30,
+        file_bytes: 2 << 30,
+        tree_bytes: 4 << 30,
+        tree_nodes: 64 << 10,
+        processes: 128,
+        open_files: 1024,
+        text_bytes: 64 << 20,
+    };
+}
+
+/// Barriers that a test leaves out, to see that what they stop succeeds without them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// No system call filter.
+    pub seccomp: bool,
+    /// No Landlock.
+    pub landlock: bool,
+    /// The root is not remounted read-only.
+    pub read_only: bool,
+    /// No limits of resources.
+    pub limits: bool,
+    /// The layers are put together by binding each file of the base rather than by overlayfs, as where the kernel
+    /// refuses an overlay to a user namespace.
+    pub overlay: bool,
+}

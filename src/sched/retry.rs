@@ -1,0 +1,54 @@
+//! What to do when a peer refuses a job or is lost (DECIDE).
+
+use crate::reason::Reason;
+use mesh_proto::job::Refusal;
+
+/// Peers that one unit is offered to before it is compiled here.
+pub const ATTEMPTS_MAX: u32 = 3;
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer said no.
+    Refused(Refusal),
+    /// The connection, or the peer, went away or broke a rule.
+    Lost,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Choose again, without the peers that failed.
+    Elsewhere,
+    /// Compile here.
+    Here(Reason),
+}
+
+/// Decides after attempt number `attempt` (from 1) failed. What another machine would answer too ends it at once.
+#[must_use]
+pub fn next(failure: Failure, attempt: u32) -> Next {
+    let last = match failure {
+        Failure::Lost => Reason::PeerLost,
+        Failure::Refused(Refusal::Busy | Refusal::Paused | Refusal::Leaving) => Reason::PeersBusy,
+        Failure::Refused(Refusal::Malformed) => return Next::Here(Reason::RemoteError),
+        Failure::Refused(Refusal::Limit) => return Next::Here(Reason::Deadline),
+        Failure::Refused(Refusal::Role) => Reason::Role,
+        Failure::Refused(Refusal::Toolchain) => Reason::NoMatch,
+        Failure::Refused(Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk) => Reason::RemoteError,
+    };
+    if attempt < ATTEMPTS_MAX { Next::Elsewhere } else { Next::Here(last) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_peer_is_tried_and_then_this_machine() {
+        for failure in [Failure::Lost, Failure::Refused(Refusal::Busy), Failure::Refused(Refusal::Sandbox)] {
+            assert_eq!(next(failure, 1), Next::Elsewhere);
+            assert!(matches!(next(failure, ATTEMPTS_MAX), Next::Here(_)));
+        }
+        assert_eq!(next(Failure::Refused(Refusal::Limit), 1), Next::Here(Reason::Deadline));
+    }
+}

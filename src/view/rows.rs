@@ -1,0 +1,317 @@
+//! What a [`Snapshot`] looks like in words, in rows and in JSON (DECIDE).
+
+use super::{
+    snapshot::{Counters, Machine, Snapshot, UnitRecord},
+    table::{self, Column, numbers, words},
+    time,
+};
+use serde_json::{Value, json};
+
+/// The version of every JSON object that mesh prints; it only ever gets more keys.
+pub const SCHEMA: u32 = 1;
+/// What stands where there is nothing to say.
+const NOTHING: &str = "-";
+
+const PEERS: &[Column] =
+    &[words("NAME"), words("MATCHES"), numbers("SLOTS"), numbers("FREE"), numbers("RTT"), words("STATE")];
+const PEERS_WIDE: &[Column] = &[
+    words("NAME"),
+    words("MATCHES"),
+    numbers("SLOTS"),
+    numbers("FREE"),
+    numbers("RTT"),
+    words("STATE"),
+    words("ROLE"),
+    numbers("DONE"),
+    words("ADDRESSES"),
+    words("ID"),
+];
+
+/// `text` without what could move the cursor, change colours or reverse the direction of writing: names and sentences come
+/// from other machines.
+#[must_use]
+pub fn sanitised(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if odd(c) { '?' } else { c }).collect()
+}
+
+/// `1 machine`, `2 machines`.
+#[must_use]
+pub fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+fn or_nothing(text: String) -> String {
+    if text.is_empty() { NOTHING.to_owned() } else { text }
+}
+
+/// The machines of a mesh and what they have to give, as `mesh peers` shows them.
+#[must_use]
+pub fn peers(snapshot: &Snapshot, wide: bool) -> String {
+    let this = std::iter::once((&snapshot.this, true));
+    let rows: Vec<Vec<String>> = this
+        .chain(snapshot.peers.iter().map(|m| (m, false)))
+        .map(|(machine, this)| {
+            let mut row = peer(machine, this, snapshot.not_serving.is_some());
+            if wide {
+                row.extend([
+                    or_nothing(sanitised(&machine.role)),
+                    if this { NOTHING.to_owned() } else { machine.finished.to_string() },
+                    or_nothing(sanitised(&machine.addresses.join(", "))),
+                    or_nothing(sanitised(&machine.id)),
+                ]);
+            }
+            row
+        })
+        .collect();
+    let mut out = table::table(if wide { PEERS_WIDE } else { PEERS }, &rows);
+    out.push_str(&format!("{}\n", sum(snapshot)));
+    out.extend(problems(snapshot));
+    out
+}
+
+fn peer(machine: &Machine, this: bool, not_serving: bool) -> Vec<String> {
+    let name = sanitised(&machine.name);
+    let here = this || machine.connected;
+    let number = |n: u16| if here { n.to_string() } else { NOTHING.to_owned() };
+    let state = match (this, not_serving) {
+        (true, true) => "this machine, does not serve".to_owned(),
+        (true, false) => "this machine".to_owned(),
+        _ => or_nothing(sanitised(&machine.state)),
+    };
+    vec![
+        if this { format!("{name} *") } else { name },
+        or_nothing(sanitised(&machine.compilers.join(", "))),
+        number(machine.slots),
+        number(machine.free),
+        machine.rtt_us.map_or_else(|| NOTHING.to_owned(), time::milliseconds),
+        state,
+    ]
+}
+
+fn sum(snapshot: &Snapshot) -> String {
+    let there: Vec<&Machine> =
+        std::iter::once(&snapshot.this).chain(snapshot.peers.iter().filter(|m| m.connected)).collect();
+    let add = |of: fn(&Machine) -> u16| there.iter().map(|m| u64::from(of(m))).sum::<u64>();
+    format!(
+        "{} · {}, {} free",
+        count(1 + snapshot.peers.len() as u64, "machine"),
+        count(add(|m| m.slots), "slot"),
+        add(|m| m.free)
+    )
+}
+
+/// What keeps this machine from being a full member, a line each.
+fn problems(snapshot: &Snapshot) -> Vec<String> {
+    let line = |what: &str, why: &Option<String>| why.as_ref().map(|why| format!("{what}: {}\n", sanitised(why)));
+    let mut out = Vec::new();
+    out.extend(line("this machine does not serve", &snapshot.not_serving));
+    out.extend(line("discovery does not work", &snapshot.discovery_problem));
+    out
+}
+
+/// This machine, as `mesh status` shows it.
+#[must_use]
+pub fn status(snapshot: &Snapshot) -> String {
+    let this = &snapshot.this;
+    let name = sanitised(&this.name);
+    let mut out = match &snapshot.mesh {
+        Some(mesh) => format!("{name} in \"{}\"\n", sanitised(mesh)),
+        None => format!("{name}, in no mesh. Make one with: mesh up; or join one with: mesh join CODE\n"),
+    };
+    let mut line = |label: &str, text: String| out.push_str(&format!("{label:<11}{text}\n"));
+    line(
+        "agent",
+        format!(
+            "mesh {}, process {}, up {}, UDP port {}",
+            sanitised(&snapshot.version),
+            snapshot.pid,
+            time::span(snapshot.uptime_ms),
+            snapshot.port
+        ),
+    );
+    line("compilers", or_nothing(sanitised(&this.compilers.join(", "))));
+    let counters = &snapshot.counters;
+    match &snapshot.not_serving {
+        Some(why) => line("lending", format!("nothing: {}", sanitised(why))),
+        None => {
+            line("lending", format!("{}, {} free; {}", count(this.slots.into(), "slot"), this.free, served(counters)))
+        }
+    }
+    let connected = snapshot.peers.iter().filter(|p| p.connected);
+    let free: u64 = connected.clone().map(|p| u64::from(p.free)).sum();
+    line(
+        "borrowing",
+        format!(
+            "{} of {} connected, {} free",
+            connected.count(),
+            count(snapshot.peers.len() as u64, "other machine"),
+            count(free, "slot")
+        ),
+    );
+    if let Some(problem) = &snapshot.discovery_problem {
+        line("discovery", sanitised(problem));
+    }
+    out.push_str(&compiled(counters));
+    out
+}
+
+fn served(counters: &Counters) -> String {
+    let mut text = format!("{} done for others", count(counters.served, "job"));
+    if counters.not_served > 0 {
+        text.push_str(&format!(", {} refused or not finished", counters.not_served));
+    }
+    text
+}
+
+/// What was compiled where, and why here.
+fn compiled(counters: &Counters) -> String {
+    let here: u64 = counters.local.iter().map(|(_, n)| n).sum();
+    let all = counters.remote + here;
+    if all == 0 {
+        return "compiled   nothing yet\n".to_owned();
+    }
+    let percent = counters.remote * 100 / all;
+    let mut out =
+        format!("compiled   {}: {} elsewhere ({percent} %), {here} here\n", count(all, "unit"), counters.remote);
+    let mut local = counters.local.clone();
+    local.sort_by_key(|(reason, n)| (std::cmp::Reverse(*n), *reason));
+    for (reason, n) in local {
+        out.push_str(&format!("{:>15}  {}: {}\n", n, reason.code(), reason.text()));
+    }
+    if counters.asked_compiler > 0 {
+        let units = count(counters.asked_compiler, "unit");
+        out.push_str(&format!("           for {units} the compiler was asked for its own list of inputs\n"));
+    }
+    if counters.discrepancies > 0 {
+        let results = count(counters.discrepancies, "remote result");
+        out.push_str(&format!("           {results} dropped because of a discrepancy: please report it\n"));
+    }
+    out
+}
+
+/// How a unit was compiled, as `mesh explain` shows it. `shown` makes a path fit for the reader.
+#[must_use]
+pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) -> String {
+    let source = sanitised(&shown(&unit.source));
+    let ago = time::ago(unit.ended_ms, now_ms);
+    let total: u64 = unit.phases.iter().map(|(_, us)| us).sum();
+    let mut out = String::new();
+    let mut line = |label: &str, text: String| out.push_str(&format!(" {label:<10} {text}\n"));
+    if !unit.compiler.is_empty() {
+        line("compiler", sanitised(&unit.compiler));
+    }
+    if let Some(machine) = &unit.ran_on {
+        let cost = format!("cpu {}, peak {}", time::seconds(unit.cpu_us), time::size(unit.peak_kib * 1024));
+        line("ran on", format!("{} ({cost})", sanitised(machine)));
+    }
+    if unit.files > 0 {
+        line("inputs", format!("{} files and directories", unit.files));
+    }
+    if !unit.phases.is_empty() {
+        let phases = unit.phases.iter().map(|(name, us)| format!("{} {}", sanitised(name), time::milliseconds(*us)));
+        line("time", phases.collect::<Vec<_>>().join(" · "));
+    }
+    if unit.ran_on.is_some() {
+        line("result", time::size(unit.output_bytes));
+    }
+    if !unit.note.is_empty() {
+        line("note", sanitised(&unit.note));
+    }
+    if let Some(hint) = unit.reason.map(|r| r.hint()).filter(|hint| !hint.is_empty()) {
+        line("hint", hint.to_owned());
+    }
+    let head = match (&unit.reason, unit.output.is_empty()) {
+        (Some(reason), _) => format!("{source} ran here: {}. {}      {ago}\n", reason.code(), reason.text()),
+        (None, true) => format!("{source}      {ago}, {} in all\n", time::milliseconds(total)),
+        (None, false) => {
+            let output = sanitised(&shown(&unit.output));
+            format!("{source} → {output}      {ago}, {} in all\n", time::milliseconds(total))
+        }
+    };
+    head + &out
+}
+
+fn machine_json(machine: &Machine, this: bool) -> Value {
+    json!({
+        "name": machine.name,
+        "id": machine.id,
+        "this": this,
+        "role": machine.role,
+        "matches": machine.compilers,
+        "slots": machine.slots,
+        "free": machine.free,
+        "rtt_us": machine.rtt_us,
+        "state": machine.state,
+        "connected": this || machine.connected,
+        "addresses": machine.addresses,
+        "finished": machine.finished,
+    })
+}
+
+/// `mesh peers --json`.
+#[must_use]
+pub fn peers_json(snapshot: &Snapshot) -> Value {
+    let peers = snapshot.peers.iter().map(|m| machine_json(m, false));
+    let machines: Vec<Value> = std::iter::once(machine_json(&snapshot.this, true)).chain(peers).collect();
+    json!({ "schema": SCHEMA, "mesh": snapshot.mesh, "machines": machines })
+}
+
+/// `mesh status --json`.
+#[must_use]
+pub fn status_json(snapshot: &Snapshot) -> Value {
+    let counters = &snapshot.counters;
+    let local: serde_json::Map<String, Value> =
+        counters.local.iter().map(|(reason, n)| (reason.code().to_owned(), json!(n))).collect();
+    json!({
+        "schema": SCHEMA,
+        "mesh": snapshot.mesh,
+        "this": machine_json(&snapshot.this, true),
+        "version": snapshot.version,
+        "pid": snapshot.pid,
+        "uptime_ms": snapshot.uptime_ms,
+        "port": snapshot.port,
+        "not_serving": snapshot.not_serving,
+        "discovery_problem": snapshot.discovery_problem,
+        "nearby": snapshot.nearby,
+        "counters": {
+            "requests": counters.requests,
+            "remote": counters.remote,
+            "local": local,
+            "served": counters.served,
+            "not_served": counters.not_served,
+            "discrepancies": counters.discrepancies,
+            "asked_compiler": counters.asked_compiler,
+        },
+    })
+}
+
+/// `mesh explain --json`: the latest unit last. Paths are text; bytes that are not UTF-8 are replaced.
+#[must_use]
+pub fn explain_json(units: &[UnitRecord]) -> Value {
+    let unit = |u: &UnitRecord| {
+        let phases: Vec<Value> = u.phases.iter().map(|(name, us)| json!({ "name": name, "us": us })).collect();
+        json!({
+            "source": String::from_utf8_lossy(&u.source),
+            "output": String::from_utf8_lossy(&u.output),
+            "ended": time::rfc3339(u.ended_ms),
+            "remote": u.ran_on.is_some(),
+            "ran_on": u.ran_on,
+            "compiler": u.compiler,
+            "reason": u.reason.map(|r| json!({ "code": r.code(), "text": r.text(), "hint": r.hint() })),
+            "note": u.note,
+            "files": u.files,
+            "phases": phases,
+            "cpu_us": u.cpu_us,
+            "peak_kib": u.peak_kib,
+            "output_bytes": u.output_bytes,
+        })
+    };
+    json!({ "schema": SCHEMA, "units": units.iter().map(unit).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The machine's compilers as trees that jobs' roots are built on (DO).
+//!
+//! A tree holds exactly the parts of one manifest, at their paths, as copies that were checked against their digests
+//! while they were made: an upgrade of the system changes no job's compiler half-way. Rejected: hard links to the
+//! system's files (an ordinary user may not make them, a file written in place would change the tree, and often they
+//! are on another file system) and binding each part into each root (150 mounts a job). Where the file system shares
+//! blocks between copies, the copies cost no room.
+
+use super::strict::{StrictError, check_toolchain};
+use crate::store::{blobs, layout};
+use mesh_proto::digest::Digest;
+use mesh_proto::path::AbsPath;
+use mesh_proto::toolchain::{Fingerprint, Manifest, Part, PartNode};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How trees that are not whole yet begin.
+const UNFINISHED: &str = "unfinished-";
+
+/// Why a toolchain's tree is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolchainError {
+    /// The manifest cannot be placed.
+    #[error("its manifest cannot be placed: {0}")]
+    Malformed(#[from] StrictError),
+    /// The manifest is not the one of this fingerprint.
+    #[error("its manifest does not have its fingerprint")]
+    Fingerprint,
+    /// A file of this machine is no longer what the manifest says.
+    #[error("{0:?} has changed since the compiler was looked at")]
+    Changed(AbsPath),
+    /// The disk.
+    #[error("could not {verb} {path:?}: {error}")]
+    Disk {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: AbsPath,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// The trees of one cache directory.
+#[derive(Debug)]
+pub struct Toolchains {
+    cache: PathBuf,
+    /// Which are whole, as seen by this process; the inner lock is held while one is made.
+    ready: Mutex<HashMap<Fingerprint, Arc<Mutex<bool>>>>,
+}
+
+impl Toolchains {
+    /// The trees below this cache directory. Removes what an earlier run did not finish.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or listed.
+    pub fn open(cache: &Path) -> io::Result<Self> {
+        let folder = cache.join(layout::TOOLCHAINS);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self { cache: cache.to_owned(), ready: Mutex::default() })
+    }
+
+    /// The tree of this toolchain, made now if it is not there. One that an earlier run made is checked first: it was
+    /// never synchronised to disk.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn tree(&self, manifest: &Manifest, fingerprint: &Fingerprint) -> Result<PathBuf, ToolchainError> {
+        let state = {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(ready.entry(*fingerprint).or_default())
+        };
+        let tree = layout::toolchain(&self.cache, fingerprint);
+        let mut is_ready = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_ready {
+            if manifest.fingerprint() != *fingerprint {
+                return Err(ToolchainError::Fingerprint);
+            }
+            check_toolchain(manifest)?;
+            if !is_whole(&tree, manifest) {
+                self.make(&tree, manifest)?;
+            }
+            *is_ready = true;
+        }
+        Ok(tree)
+    }
+
+    fn make(&self, tree: &Path, manifest: &Manifest) -> Result<(), ToolchainError> {
+        let disk = |verb| move |error| ToolchainError::Disk { verb, path: AbsPath::root(), error };
+        let name = tree.file_name().unwrap_or_default().to_string_lossy();
+        let unfinished = self.cache.join(layout::TOOLCHAINS).join(format!("{UNFINISHED}{name}"));
+        remove(&unfinished).map_err(disk("remove"))?;
+        remove(tree).map_err(disk("remove"))?;
+        directory(&unfinished).map_err(disk("make"))?;
+        for part in &manifest.parts {
+            place(part, &unfinished)?;
+        }
+        std::fs::rename(&unfinished, tree).map_err(disk("rename"))
+    }
+}
+
+fn remove(tree: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(tree) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a directory and those before it, open to the job whatever this process's mask is.
+fn directory(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), directory)?;
+            std::fs::create_dir(path)?;
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        other => other?,
+    }
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
+fn below(tree: &Path, path: &AbsPath) -> PathBuf {
+    tree.join(OsStr::from_bytes(path.below_root()))
+}
+
+/// Copies one part from this machine. No path leads through a link: the manifest was checked.
+fn place(part: &Part, tree: &Path) -> Result<(), ToolchainError> {
+    let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
+    let to = below(tree, &part.path);
+    let from = Path::new(OsStr::from_bytes(part.path.as_bytes()));
+    if part.node == PartNode::Directory {
+        return directory(&to).map_err(disk("make"));
+    }
+    to.parent().map_or(Ok(()), directory).map_err(disk("make"))?;
+    match &part.node {
+        PartNode::Directory => Ok(()),
+        PartNode::Symlink { target } => {
+            let found = std::fs::read_link(from).map_err(disk("read"))?;
+            if found.as_os_str().as_bytes() != target {
+                return Err(ToolchainError::Changed(part.path.clone()));
+            }
+            std::os::unix::fs::symlink(found, &to).map_err(disk("make"))
+        }
+        PartNode::File { digest, executable, .. } => {
+            let source = File::open(from).map_err(disk("read"))?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let copy = options.open(&to).map_err(disk("make"))?;
+            copy_content(&source, &copy).map_err(disk("copy"))?;
+            let mode = if *executable { 0o755 } else { 0o644 };
+            copy.set_permissions(PermissionsExt::from_mode(mode)).map_err(disk("make"))?;
+            // What was written is what is checked, not what was read.
+            if file_digest(&to).map_err(disk("read"))? != *digest {
+                return Err(ToolchainError::Changed(part.path.clone()));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn file_digest(path: &Path) -> io::Result<Digest> {
+    blobs::hash(File::open(path)?)
+}
+
+/// Copies a file's bytes, by sharing its blocks where the file system can.
+fn copy_content(mut from: &File, mut to: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    io::copy(&mut from, &mut to).map(drop)
+}
+
+/// Whether a tree holds every part as the manifest says.
+fn is_whole(tree: &Path, manifest: &Manifest) -> bool {
+    manifest.parts.iter().all(|part| {
+        let at = below(tree, &part.path);
+        match &part.node {
+            PartNode::Directory => std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir()),
+            PartNode::Symlink { target } => {
+                std::fs::read_link(at).is_ok_and(|found| found.as_os_str().as_bytes() == target)
+            }
+            PartNode::File { digest, .. } => file_digest(&at).is_ok_and(|found| found == *digest),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A toolchain of one file and one link, in a directory of its own.
+    fn toolchain(dir: &Path) -> Manifest {
+        std::fs::write(dir.join("cc1"), b"code").unwrap();
+        std::os::unix::fs::symlink("cc1", dir.join("cc")).unwrap();
+        let path = |name: &str| AbsPath::new(dir.join(name).as_os_str().as_bytes()).unwrap();
+        let file = PartNode::File { digest: Digest::of(b"code"), size: 4, executable: true };
+        let parts = vec![
+            Part { path: path("cc"), node: PartNode::Symlink { target: b"cc1".to_vec() } },
+            Part { path: path("cc1"), node: file },
+        ];
+        Manifest { driver: path("cc"), facts: vec![], parts }
+    }
+
+    fn place_of(tree: &Path, dir: &Path, name: &str) -> PathBuf {
+        tree.join(dir.strip_prefix("/").unwrap()).join(name)
+    }
+
+    #[test]
+    fn a_tree_is_a_copy_that_later_changes_of_the_system_do_not_reach() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let manifest = toolchain(dir.path());
+        let fingerprint = manifest.fingerprint();
+        let toolchains = Toolchains::open(cache.path()).unwrap();
+        let tree = toolchains.tree(&manifest, &fingerprint).unwrap();
+        std::fs::write(dir.path().join("cc1"), b"CODE").unwrap();
+        assert_eq!(std::fs::read(place_of(&tree, dir.path(), "cc")).unwrap(), b"code");
+        let mode = std::fs::metadata(place_of(&tree, dir.path(), "cc1")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(toolchains.tree(&manifest, &fingerprint).unwrap(), tree);
+    }
+
+    #[test]
+    fn a_file_that_is_not_what_the_manifest_says_makes_no_tree() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let manifest = toolchain(dir.path());
+        std::fs::write(dir.path().join("cc1"), b"CODE").unwrap();
+        let toolchains = Toolchains::open(cache.path()).unwrap();
+        let result = toolchains.tree(&manifest, &manifest.fingerprint());
+        assert!(matches!(result, Err(ToolchainError::Changed(_))), "{result:?}");
+        let other = Fingerprint(Digest::of(b"other"));
+        assert!(matches!(toolchains.tree(&manifest, &other), Err(ToolchainError::Fingerprint)));
+        assert!(!layout::toolchain(cache.path(), &manifest.fingerprint()).exists());
+    }
+
+    #[test]
+    fn a_tree_that_lost_bytes_is_made_anew_after_a_restart() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let manifest = toolchain(dir.path());
+        let fingerprint = manifest.fingerprint();
+        let tree = Toolchains::open(cache.path()).unwrap().tree(&manifest, &fingerprint).unwrap();
+        std::fs::write(place_of(&tree, dir.path(), "cc1"), b"").unwrap();
+        let tree = Toolchains::open(cache.path()).unwrap().tree(&manifest, &fingerprint).unwrap();
+        assert_eq!(std::fs::read(place_of(&tree, dir.path(), "cc1")).unwrap(), b"code");
+    }
+}

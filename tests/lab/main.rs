@@ -1,0 +1,43 @@
+//! Whole machines, real multicast, real projects: the claims that only a network can test.
+//!
+//! - `machine`   machines in namespaces, and commands on them
+//! - `corpora`   the sources of real projects, pinned and fetched
+//! - `build`     lists of compiles, run with and without the launcher, compared byte by byte
+//! - `itself`    that the three above do what they say
+//!
+//! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
+#![cfg(target_os = "linux")]
+
+mod build;
+mod corpora;
+mod itself;
+mod machine;
+
+use machine::{Lab, Spec};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+/// Labs one at a time: two builds at once on a small computer would blur what each one's times say.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A lab, and the turn that it holds.
+struct Turn {
+    lab: Lab,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Brings machines up, or says why the test is skipped.
+fn lab(specs: Vec<Spec>, hidden: &[PathBuf]) -> Option<Turn> {
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match Lab::new(specs, hidden) {
+        Ok(lab) => Some(Turn { lab, _turn: turn }),
+        Err(why) => skip(&why),
+    }
+}
+
+/// Says on the standard error that a test is skipped and why; panics where skipping is forbidden.
+fn skip<T>(why: &str) -> Option<T> {
+    assert!(std::env::var_os("MESH_TEST_NO_SKIP").is_none_or(|value| value != "1"), "would be skipped: {why}");
+    eprintln!("skipped: {why}");
+    None
+}

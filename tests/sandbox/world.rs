@@ -1,0 +1,313 @@
+//! A machine for tests: a cache, a worker, toolchains and closures found by asking the compilers.
+
+use mesh::sandbox::policy::{Identity, Limits, Policy, Without};
+use mesh::sandbox::{self, Finished, SandboxError};
+use mesh::store::blobs::{Blobs, STORE_BYTES_MAX};
+use mesh::worker::run::{Order, Ran, RunError, Worker, cancellation};
+use mesh_proto::closure::{Entry, File, Node};
+use mesh_proto::digest::Digest;
+use mesh_proto::job::Job;
+use mesh_proto::path::AbsPath;
+use mesh_proto::toolchain::{Fingerprint, Manifest, Part, PartNode};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+pub(crate) fn mesh() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_mesh"))
+}
+
+/// Says that a test did not run, or fails if that is not allowed.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("MESH_TEST_NO_SKIP").is_none(), "would be skipped: {why}");
+    eprintln!("skipped: {why}");
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// No two jobs of this test run have the same slot, as no two of an agent's have.
+pub(crate) fn slot() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) worker: Worker,
+    pub(crate) blobs: Blobs,
+}
+
+impl World {
+    /// `None`, said aloud, where there is no sandbox.
+    pub(crate) fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        let blobs = Blobs::open(&cache, STORE_BYTES_MAX).unwrap();
+        match Worker::new(mesh(), &cache) {
+            Ok(worker) => Some(Self { dir, worker, blobs }),
+            Err(error) => {
+                skip(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The same machine with a worker that leaves barriers out.
+    pub(crate) fn without(self, without: Without) -> Self {
+        Self { worker: self.worker.without(without), ..self }
+    }
+
+    pub(crate) fn run(&self, job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Ran, RunError> {
+        let fingerprint = toolchain.fingerprint();
+        let (_cancel, cancelled) = cancellation().unwrap();
+        let order = Order { job, entries, toolchain, fingerprint: &fingerprint, slot: slot() };
+        self.worker.run(order, &self.blobs, &cancelled)
+    }
+
+    /// Puts all files of a closure into the store.
+    pub(crate) fn stock(&self, entries: &[Entry]) {
+        for entry in entries {
+            if let Node::File(file) = &entry.node {
+                let bytes = std::fs::read(OsStr::from_bytes(entry.path.as_bytes())).unwrap();
+                self.blobs.put(&file.digest, &bytes).unwrap();
+            }
+        }
+    }
+}
+
+pub(crate) fn abs(path: &Path) -> AbsPath {
+    AbsPath::new(path.as_os_str().as_bytes()).unwrap()
+}
+
+/// Paths as they are on this machine, with the links that lead to them.
+#[derive(Default)]
+pub(crate) struct Paths(pub(crate) BTreeMap<AbsPath, PathBuf>);
+
+impl Paths {
+    /// Takes a path and every link on the way to what it means.
+    pub(crate) fn add(&mut self, path: &Path) {
+        let mut real = PathBuf::from("/");
+        let mut rest: Vec<OsString> = path.iter().filter(|name| *name != "/").map(OsStr::to_owned).collect();
+        rest.reverse();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&name);
+            let Ok(metadata) = next.symlink_metadata() else { return };
+            if !metadata.is_symlink() {
+                real = next;
+                continue;
+            }
+            links += 1;
+            assert!(links < 40, "{path:?}");
+            let target = next.read_link().unwrap();
+            self.0.insert(abs(&next), next.clone());
+            if target.is_absolute() {
+                real = PathBuf::from("/");
+            }
+            let names = target.iter().filter(|name| *name != "/").map(OsStr::to_owned);
+            rest.extend(names.collect::<Vec<_>>().into_iter().rev());
+        }
+        if real != Path::new("/") {
+            self.0.insert(abs(&real), real);
+        }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let entry = |(path, on_disk): (&AbsPath, &PathBuf)| {
+            let metadata = on_disk.symlink_metadata().unwrap();
+            let node = if metadata.is_symlink() {
+                Node::Symlink { target: on_disk.read_link().unwrap().into_os_string().into_vec() }
+            } else if metadata.is_dir() {
+                Node::Directory
+            } else {
+                Node::File(File {
+                    digest: Digest::of(&std::fs::read(on_disk).unwrap()),
+                    size: metadata.len(),
+                    mtime_s: metadata.mtime(),
+                    mtime_ns: u32::try_from(metadata.mtime_nsec()).unwrap(),
+                    executable: metadata.mode() & 0o111 != 0,
+                    inode: metadata.ino(),
+                })
+            };
+            Entry { path: path.clone(), node }
+        };
+        self.0.iter().map(entry).collect()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let part = |entry: Entry| {
+            let node = match entry.node {
+                Node::File(file) => {
+                    PartNode::File { digest: file.digest, size: file.size, executable: file.executable }
+                }
+                Node::Symlink { target } => PartNode::Symlink { target },
+                Node::Directory => PartNode::Directory,
+            };
+            Part { path: entry.path, node }
+        };
+        self.entries().into_iter().map(part).collect()
+    }
+}
+
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// What an ELF file needs to run.
+fn add_program(paths: &mut Paths, program: &Path) {
+    paths.add(program);
+    for word in output(Command::new("ldd").arg(program)).split_whitespace() {
+        if word.starts_with('/') {
+            paths.add(Path::new(word));
+        }
+    }
+}
+
+/// A toolchain as a test needs it: what the driver says that it runs, and what that needs.
+pub(crate) fn toolchain(driver: &str) -> Option<Manifest> {
+    let found = output(Command::new("sh").args(["-c", &format!("command -v {driver}")]));
+    let driver = PathBuf::from(found.trim());
+    if !driver.is_absolute() {
+        skip(&format!("there is no {driver:?}"));
+        return None;
+    }
+    let mut paths = Paths::default();
+    add_program(&mut paths, &driver);
+    for name in ["cc1", "cc1plus", "as", "ld", "collect2", "lto-wrapper"] {
+        let program = output(Command::new(&driver).arg(format!("-print-prog-name={name}")));
+        let program = PathBuf::from(program.trim());
+        let program = if program.is_absolute() { program } else { Path::new("/usr/bin").join(program) };
+        if program.exists() {
+            add_program(&mut paths, &program);
+        }
+    }
+    // By these clang finds the system's gcc, and so its headers.
+    for name in ["crtbegin.o", "liblto_plugin.so"] {
+        let file = output(Command::new(&driver).arg(format!("-print-file-name={name}")));
+        if Path::new(file.trim()).is_absolute() {
+            paths.add(Path::new(file.trim()));
+        }
+    }
+    paths.add(Path::new("/etc/os-release"));
+    paths.add(Path::new("/etc/debian_version"));
+    Some(Manifest { driver: abs(&driver), facts: vec![], parts: paths.parts() })
+}
+
+/// The closure of a command, by the compiler's own list, with the directories that it searches.
+pub(crate) fn closure(argv: &[OsString], cwd: &Path, more: &[&Path]) -> Vec<Entry> {
+    let mut paths = Paths::default();
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).args(["-M", "-MF", "/dev/stdout", "-MT", "x", "-v"]);
+    let listed = command.current_dir(cwd).env("LC_ALL", "C").env("PWD", cwd).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    for line in String::from_utf8_lossy(&listed.stderr).lines().filter(|line| line.starts_with(" /")) {
+        paths.add(Path::new(line.trim()));
+    }
+    let rule = listed.stdout;
+    let mut word = Vec::new();
+    let mut escaped = false;
+    for byte in rule.iter().skip(rule.iter().position(|byte| *byte == b':').unwrap() + 1) {
+        match byte {
+            b'\\' if !escaped => escaped = true,
+            b' ' | b'\n' if !escaped => {
+                if !word.is_empty() {
+                    paths.add(&cwd.join(OsStr::from_bytes(&word)));
+                    word.clear();
+                }
+            }
+            b'\n' => escaped = false,
+            byte => {
+                escaped = false;
+                word.push(*byte);
+            }
+        }
+    }
+    paths.add(cwd);
+    more.iter().for_each(|path| paths.add(path));
+    paths.entries()
+}
+
+/// The job of a command line that is run in `cwd`.
+pub(crate) fn job(toolchain: &Manifest, argv: &[OsString], cwd: &Path, output_dirs: &[&Path]) -> Job {
+    Job {
+        toolchain: toolchain.fingerprint(),
+        argv: argv.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+        env: environment(cwd).into_iter().map(|(name, value)| (name.into(), value.into_vec())).collect(),
+        cwd: cwd.as_os_str().as_bytes().to_vec(),
+        output_dirs: output_dirs.iter().map(|dir| abs(&dir.canonicalize().unwrap())).collect(),
+        umask: 0o022,
+        merged_output: false,
+        terminal: None,
+        wall_ms_max: 60_000,
+    }
+}
+
+pub(crate) fn environment(cwd: &Path) -> Vec<(&'static str, OsString)> {
+    vec![("LC_ALL", "C".into()), ("PATH", "/usr/bin:/bin".into()), ("PWD", cwd.into())]
+}
+
+/// Runs a program that was compiled for a test, alone in a root, with this as its policy.
+pub(crate) struct Alone {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) policy: Policy,
+}
+
+impl Alone {
+    /// `program` is a file on this machine: it becomes `/program` in the root.
+    pub(crate) fn new(program: &Path, args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        std::fs::create_dir(&base).unwrap();
+        std::fs::copy(program, base.join("program")).unwrap();
+        for path in [dir.path(), &base] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let argv = std::iter::once("program").chain(args.iter().copied()).map(|arg| arg.as_bytes().to_vec());
+        let policy = Policy {
+            tree: vec![],
+            sources: bytes(dir.path()),
+            base: bytes(&base),
+            program: b"/program".to_vec(),
+            argv: argv.collect(),
+            env: vec![],
+            cwd: b"/out".to_vec(),
+            umask: 0o022,
+            writable: vec![b"/out".to_vec(), b"/tmp".to_vec()],
+            identity: Identity::of_slot(slot()),
+            limits: Limits { wall_ms: 20_000, ..Limits::DEFAULT },
+            merged_output: false,
+            terminal: None,
+            without: Without::default(),
+        };
+        Self { dir, policy }
+    }
+
+    pub(crate) fn run(&self) -> Result<Finished, SandboxError> {
+        let (_cancel, cancelled) = std::io::pipe().unwrap().into_swapped();
+        sandbox::run(mesh(), &self.policy, cancelled.as_fd())
+    }
+}
+
+/// The ends of a pipe, the writing one first.
+trait Swapped {
+    fn into_swapped(self) -> (std::io::PipeWriter, std::io::PipeReader);
+}
+
+impl Swapped for (std::io::PipeReader, std::io::PipeWriter) {
+    fn into_swapped(self) -> (std::io::PipeWriter, std::io::PipeReader) {
+        (self.1, self.0)
+    }
+}
