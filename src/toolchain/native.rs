@@ -7,9 +7,10 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 /// The `PATH` of a question for which the driver needs no tools.
 pub(super) const PLAIN_PATH: &[u8] = b"/usr/bin:/bin";
 
-/// The text of `driver ARGS`, where the arguments are a question of `compiler::native` without its first word: the commands that it would run, with every option of the kind
-/// `-march=native` written out for this processor. To be read by `compiler::native`. The caller keeps what it makes of it
-/// per toolchain and flags, for as long as the process lives: in that time the processor stays the same.
+/// The text that the driver prints for these arguments, a question of `compiler::native` without its first word: the
+/// commands that it would run, with every option of the kind `-march=native` written out for this processor. The caller
+/// keeps what it makes of it per toolchain and question, for as long as the process lives: in that time the processor
+/// stays the same.
 ///
 /// # Errors
 /// [`Reason::NativeArch`] if the driver gives no answer.

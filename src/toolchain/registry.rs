@@ -136,7 +136,8 @@ pub struct Registry {
     records: Records,
     digests: Digests,
     slots: Mutex<HashMap<Key, Arc<Mutex<Slot>>>>,
-    keys: Mutex<HashMap<Fingerprint, Key>>,
+    /// The keys of each fingerprint: callers with different tools on their `PATH` that the driver does not use share one.
+    keys: Mutex<HashMap<Fingerprint, Vec<Key>>>,
 }
 
 impl Registry {
@@ -145,11 +146,11 @@ impl Registry {
     pub fn open(cache_dir: &Path, mesh: Option<MeshBinary>) -> Self {
         let records = Records::new(cache_dir);
         let digests = Digests::default();
-        let (mut slots, mut keys) = (HashMap::new(), HashMap::new());
+        let (mut slots, mut keys) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
         for record in records.load() {
             record.teach(&digests);
             let (key, known) = Known::from_record(record);
-            keys.insert(known.toolchain.fingerprint, key.clone());
+            keys.entry(known.toolchain.fingerprint).or_default().push(key.clone());
             slots.insert(key, Arc::new(Mutex::new(Slot { known: Some(known), failed: None })));
         }
         Self { mesh, records, digests, slots: Mutex::new(slots), keys: Mutex::new(keys) }
@@ -191,14 +192,16 @@ impl Registry {
     /// The toolchain of this fingerprint, checked now or since `arrived`; `None` if there is none or it has changed.
     #[must_use]
     pub fn by_fingerprint(&self, fingerprint: Fingerprint, arrived: Instant) -> Option<Arc<Toolchain>> {
-        let key = locked(&self.keys).get(&fingerprint)?.clone();
-        let slot = Arc::clone(locked(&self.slots).get(&key)?);
-        let mut slot = locked(&slot);
-        let known = slot.known.as_mut()?;
-        if known.toolchain.fingerprint == fingerprint && known.fresh_for(arrived) {
-            return Some(Arc::clone(&known.toolchain));
+        let keys = locked(&self.keys).get(&fingerprint)?.clone();
+        for key in keys {
+            let Some(slot) = locked(&self.slots).get(&key).map(Arc::clone) else { continue };
+            let mut slot = locked(&slot);
+            let Some(known) = slot.known.as_mut().filter(|k| k.toolchain.fingerprint == fingerprint) else { continue };
+            if known.fresh_for(arrived) {
+                return Some(Arc::clone(&known.toolchain));
+            }
+            self.forget(&key, &mut slot);
         }
-        self.forget(&key, &mut slot);
         None
     }
 
@@ -263,14 +266,26 @@ impl Registry {
         let (key, known) = Known::from_record(record);
         let known = Known { checked: Some(began), ..known };
         let toolchain = Arc::clone(&known.toolchain);
-        locked(&self.keys).insert(toolchain.fingerprint, key);
+        let mut keys = locked(&self.keys);
+        let same = keys.entry(toolchain.fingerprint).or_default();
+        if !same.contains(&key) {
+            same.push(key);
+        }
+        drop(keys);
         *slot = Slot { known: Some(known), failed: None };
         Ok(toolchain)
     }
 
     fn forget(&self, key: &Key, slot: &mut Slot) {
         if let Some(known) = slot.known.take() {
-            locked(&self.keys).remove(&known.toolchain.fingerprint);
+            let mut keys = locked(&self.keys);
+            if let Some(same) = keys.get_mut(&known.toolchain.fingerprint) {
+                same.retain(|k| k != key);
+                if same.is_empty() {
+                    keys.remove(&known.toolchain.fingerprint);
+                }
+            }
+            drop(keys);
             self.records.remove(key);
         }
     }

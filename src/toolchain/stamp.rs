@@ -76,7 +76,7 @@ impl Stamp {
     }
 }
 
-#[expect(clippy::unnecessary_cast, clippy::cast_sign_loss, clippy::allow_attributes, reason = "types differ by system")]
+#[expect(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
 impl From<Stat> for Stamp {
     fn from(s: Stat) -> Self {
         Self {
