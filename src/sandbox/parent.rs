@@ -43,10 +43,10 @@ pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Fi
     // A child that died early is reported by what follows, with more to say than this error.
     let _ = wire::send(running.control.as_fd(), policy, None);
     let ended = running.follow(policy, cancelled, deadline);
-    if ended.is_err() {
-        running.end();
+    match ended {
+        Ok(_) => running.child.wait(),
+        Err(_) => running.end(),
     }
-    running.child.wait(KILL_WAIT);
     let (exit, cost, layer, enforced) = ended?;
     Ok(Finished { exit, text: running.text, cost, layer, enforced })
 }
@@ -142,8 +142,14 @@ fn terminal(columns: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
 struct Reaped(Child);
 
 impl Reaped {
+    /// Waits for a child that is ending.
+    fn wait(&mut self) {
+        // Fails only if it has been waited for.
+        let _ = self.0.wait();
+    }
+
     /// Waits so long at most, then kills.
-    fn wait(&mut self, patience: Duration) {
+    fn wait_or_kill(&mut self, patience: Duration) {
         let until = Instant::now() + patience;
         while Instant::now() < until {
             if !matches!(self.0.try_wait(), Ok(None)) {
@@ -157,7 +163,7 @@ impl Reaped {
     fn kill(&mut self) {
         // Both fail only if it has ended.
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.wait();
     }
 }
 
@@ -205,11 +211,13 @@ impl Running {
                     }
                 }
             }
-            for at in printed.into_iter().rev() {
+            let mut closed = Vec::new();
+            for at in printed {
                 if !self.read(at, policy.limits.text_bytes)? {
-                    self.streams.swap_remove(at);
+                    closed.push(at);
                 }
             }
+            closed.into_iter().rev().for_each(|at| drop(self.streams.remove(at)));
         }
         let ((layer, enforced), (exit, cost)) = ready.zip(ended).ok_or(SandboxError::Lost)?;
         Ok((exit, cost, layer, enforced))
@@ -271,7 +279,7 @@ impl Running {
     fn end(&mut self) {
         // Fails only if the other end is gone.
         let _ = rustix::net::shutdown(&self.control, Shutdown::Write);
-        self.child.wait(KILL_WAIT);
+        self.child.wait_or_kill(KILL_WAIT);
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn build(policy: &Policy, kept: &Kept) -> Result<Layers, Fault> {
     memory(policy)?;
     inputs(policy, kept)?;
     let layers = join(policy, kept)?;
-    furnish(policy, kept)?;
+    furnish(kept)?;
     read_only(policy)?;
     pivot()?;
     Ok(layers)
@@ -209,7 +209,7 @@ fn bind_entry(
 }
 
 /// `/proc` and the devices.
-fn furnish(policy: &Policy, kept: &Kept) -> Result<(), Fault> {
+fn furnish(kept: &Kept) -> Result<(), Fault> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Only processes, of which there are only the job's own: nothing of this machine. Before Linux 5.8 all of /proc.
     let mount = |options| rustix::mount::mount("proc", "root/proc", "proc", flags, Some(options));
@@ -219,7 +219,6 @@ fn furnish(policy: &Policy, kept: &Kept) -> Result<(), Fault> {
         let target = format!("root/dev/{name}");
         bind_fd(device.as_fd(), &target).map_err(|errno| fault(Step::Device, name.as_bytes(), errno))?;
     }
-    let _ = policy;
     Ok(())
 }
 
@@ -231,7 +230,8 @@ fn read_only(policy: &Policy) -> Result<(), Fault> {
     for path in outermost(&policy.writable) {
         let path = [b"root", path].concat();
         let failed = |errno| fault(Step::ReadOnly, &path, errno);
-        rustix::mount::mount_bind(&path, &path).map_err(failed)?;
+        // With what is bound below it: where there is no overlay, that may be a part of the base.
+        rustix::mount::mount_bind_recursive(&path, &path).map_err(failed)?;
     }
     remount_read_only("root").map_err(|errno| fault(Step::ReadOnly, b"/", errno))
 }

@@ -4,12 +4,13 @@
 //! and kinds in it may be anything. So every name is opened relative to its directory's descriptor without following
 //! links, and whatever is not a plain file in an output directory makes the whole job void.
 
+use super::strict::PROVIDED;
 use crate::store::blobs;
 use mesh_proto::closure::{Entry, Node};
 use mesh_proto::job::Output;
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
-use mesh_proto::toolchain::Manifest;
+use mesh_proto::toolchain::{Manifest, PartNode};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -57,7 +58,7 @@ pub struct Known<'a> {
     entries: HashMap<&'a [u8], &'a Node>,
     /// All directories that were there before the compiler ran.
     directories: HashSet<&'a [u8]>,
-    toolchain: HashSet<&'a [u8]>,
+    toolchain: HashMap<&'a [u8], &'a PartNode>,
     output_dirs: &'a BTreeSet<AbsPath>,
     temp_dirs: &'a BTreeSet<AbsPath>,
     /// The layer holds only what was written; else it is the tree of inputs itself.
@@ -90,14 +91,16 @@ impl<'a> Known<'a> {
                 }
             }
         }
-        directories.extend([b"/proc".as_slice(), b"/dev"]);
         let entries = entries.iter().map(|entry| (entry.path.as_bytes(), &entry.node)).collect();
-        let toolchain = toolchain.parts.iter().map(|part| part.path.as_bytes()).collect();
+        let toolchain = toolchain.parts.iter().map(|part| (part.path.as_bytes(), &part.node)).collect();
         Self { entries, directories, toolchain, output_dirs, temp_dirs, overlay }
     }
-}
 
-use mesh_proto::toolchain::PartNode;
+    /// Whether the walk does not enter a directory: it has its own turn, or what is in it does not count.
+    fn is_passed_over(&self, dir: &AbsPath) -> bool {
+        self.output_dirs.contains(dir) || self.temp_dirs.contains(dir) || PROVIDED.contains(&dir.as_bytes())
+    }
+}
 
 /// Collects what the compiler made in the output directories, sorted by path.
 ///
@@ -154,15 +157,14 @@ impl Walk<'_> {
             let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => self.file(dir.as_fd(), name, &at, &stat)?,
-                FileType::Directory if self.known.temp_dirs.contains(&at) => {}
-                FileType::Directory if self.known.output_dirs.contains(&at) => {}
+                FileType::Directory if self.known.is_passed_over(&at) => {}
                 FileType::Directory if self.known.directories.contains(at.as_bytes()) => {
                     let inner = open_beneath(dir.as_fd(), name.to_bytes()).map_err(failed)?;
                     self.directory(inner, &at, depth + 1)?;
                 }
                 // An overlay's mark for what was removed.
                 FileType::CharacterDevice if self.known.overlay && stat.st_rdev == 0 => self.removed(&at)?,
-                FileType::Symlink if !self.known.overlay && self.was_there(&at) => {}
+                FileType::Symlink if self.is_placed_link(dir.as_fd(), name, &at) => {}
                 _ => return Err(CollectError::Kind(at)),
             }
             seen.insert(at);
@@ -170,9 +172,23 @@ impl Walk<'_> {
         if self.known.overlay { Ok(()) } else { self.all_still_there(path, &seen) }
     }
 
+    /// Without an overlay the links that were placed are in the layer too.
+    fn is_placed_link(&self, dir: BorrowedFd<'_>, name: &std::ffi::CStr, at: &AbsPath) -> bool {
+        let input = match self.known.entries.get(at.as_bytes()) {
+            Some(Node::Symlink { target }) => Some(target),
+            _ => None,
+        };
+        let part = match self.known.toolchain.get(at.as_bytes()) {
+            Some(PartNode::Symlink { target }) => Some(target),
+            _ => None,
+        };
+        let text = rustix::fs::readlinkat(dir, name, Vec::new()).map(std::ffi::CString::into_bytes);
+        !self.known.overlay && input.or(part).is_some_and(|target| text.as_ref() == Ok(target))
+    }
+
     fn was_there(&self, path: &AbsPath) -> bool {
         let bytes = path.as_bytes();
-        self.known.entries.contains_key(bytes) || self.known.toolchain.contains(bytes)
+        self.known.entries.contains_key(bytes) || self.known.toolchain.contains_key(bytes)
     }
 
     fn removed(&self, path: &AbsPath) -> Result<(), CollectError> {
@@ -206,7 +222,7 @@ impl Walk<'_> {
             return Err(CollectError::Kind(at.clone()));
         }
         // Where the toolchain is bound over the inputs' tree, this is the empty file under the mount.
-        if !self.known.overlay && stat.st_size == 0 && self.known.toolchain.contains(at.as_bytes()) {
+        if !self.known.overlay && stat.st_size == 0 && self.known.toolchain.contains_key(at.as_bytes()) {
             return Ok(());
         }
         let failed = |errno| CollectError::Read { path: at.clone(), errno };

@@ -14,6 +14,9 @@ use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Manifest, Part, PartNode};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+/// The directories of a root that the sandbox fills.
+pub const PROVIDED: [&[u8]; 2] = [b"/proc", b"/dev"];
+
 /// Why a root cannot be built from what the offer says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictError {
@@ -141,7 +144,7 @@ pub fn root(job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Root, 
         }
     }
     for dir in &job.output_dirs {
-        check_reserved(dir, false)?;
+        check_writable(dir)?;
         if shape.kinds.get(dir.as_bytes()) == Some(&Kind::Other) || !shape.leads_through_directories(dir) {
             return Err(StrictError::Parent(dir.clone()));
         }
@@ -176,17 +179,20 @@ fn check_entry(entry: &Entry, part: Option<&Part>) -> Result<u64, StrictError> {
     }
 }
 
-/// Refuses what the sandbox provides itself. The directories themselves may be named.
+/// Refuses what the sandbox provides itself. The directories themselves may be named, as directories.
 fn check_reserved(path: &AbsPath, is_directory: bool) -> Result<(), StrictError> {
-    let bytes = path.as_bytes();
-    let below = |dir: &[u8]| bytes.strip_prefix(dir).is_some_and(|rest| rest.first() == Some(&b'/'));
-    let itself = matches!(bytes, b"/" | b"/proc" | b"/dev") && !is_directory;
-    // The root directory may be an output directory; files called `/`, `/proc` or `/dev` may not be.
-    let itself = itself && bytes != b"/";
-    if itself || below(b"/proc") || below(b"/dev") || (bytes == b"/" && false) {
+    let is_provided = PROVIDED.iter().any(|dir| path.as_bytes() == *dir);
+    let is_below =
+        PROVIDED.iter().any(|dir| path.as_bytes().strip_prefix(*dir).is_some_and(|rest| rest.starts_with(b"/")));
+    if is_below || (!is_directory && (is_provided || *path == AbsPath::root())) {
         return Err(StrictError::Reserved(path.clone()));
     }
     Ok(())
+}
+
+/// Refuses to make writable what the sandbox provides itself.
+fn check_writable(path: &AbsPath) -> Result<(), StrictError> {
+    check_reserved(path, *path == AbsPath::root())
 }
 
 /// Where compilers put temporary files: `/tmp`, or where it leads, and what the environment names. A directory that
@@ -203,7 +209,7 @@ fn temp_dirs<'a>(job: &'a Job, entries: &'a [Entry], shape: &Shape<'a>) -> BTree
     for dir in named.chain([link.unwrap_or(usual)]) {
         let mut ancestors = std::iter::successors(Some(dir.clone()), AbsPath::parent);
         let is_directory = ancestors.all(|dir| shape.kinds.get(dir.as_bytes()) != Some(&Kind::Other));
-        if is_directory && dir != AbsPath::root() && check_reserved(&dir, false).is_ok() {
+        if is_directory && dir != AbsPath::root() && check_writable(&dir).is_ok() {
             dirs.insert(dir);
         }
     }
@@ -342,10 +348,11 @@ mod tests {
 
     #[test]
     fn refuses_what_the_sandbox_provides() {
-        for at in ["/proc/self/x", "/dev/null", "/proc", "/dev"] {
+        for at in ["/proc/self/x", "/dev/null", "/proc", "/dev", "/"] {
             assert!(matches!(check(&[file(at, "x", 1)]), Err(StrictError::Reserved(_))), "{at}");
         }
         assert!(matches!(root(&job(&["/dev"]), &[], &toolchain()), Err(StrictError::Reserved(_))));
+        assert!(root(&job(&["/"]), &[], &toolchain()).is_ok());
         assert!(check(&[directory("/proc"), directory("/dev"), directory("/")]).is_ok());
     }
 

@@ -5,6 +5,7 @@
 //! with `MESH_TEST_NO_SKIP=1` it fails instead.
 #![cfg(target_os = "linux")]
 
+mod collect;
 mod compile;
 mod escape;
 mod kill;

@@ -8,7 +8,7 @@ use mesh_proto::closure::{Entry, File, Node};
 use mesh_proto::digest::Digest;
 use mesh_proto::job::Job;
 use mesh_proto::path::AbsPath;
-use mesh_proto::toolchain::{Fingerprint, Manifest, Part, PartNode};
+use mesh_proto::toolchain::{Manifest, Part, PartNode};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -16,10 +16,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub(crate) fn mesh() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_mesh"))
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| std::env::var_os("MESH_TEST_BIN").unwrap_or(env!("CARGO_BIN_EXE_mesh").into()).into())
 }
 
 /// Says that a test did not run, or fails if that is not allowed.
