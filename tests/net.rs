@@ -160,12 +160,73 @@ async fn a_stranger_may_ask_to_pair_only_while_a_window_is_open_and_nothing_else
     assert_eq!(closed, LinkError::NoProtocol(one.addr));
 }
 
+#[tokio::test]
+async fn one_socket_serves_both_families_and_a_taken_port_is_no_obstacle() {
+    let bind = |port| {
+        let identity = Arc::new(Identity::ephemeral().expect("a key"));
+        Endpoint::bind(&EndpointConfig { ip: None, port }, identity, Arc::default()).expect("binds")
+    };
+    let (first, mut arrivals) = bind(0);
+    let (second, _arrivals) = bind(first.port());
+    assert!(second.port() != 0 && second.port() != first.port());
+    first.gate().allow([second.identity().peer()].into());
+    second.gate().allow([first.identity().peer()].into());
+    let mut hosts = vec![std::net::IpAddr::from(Ipv4Addr::LOCALHOST)];
+    if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+        hosts.push(std::net::Ipv6Addr::LOCALHOST.into());
+    } else {
+        eprintln!("no IPv6 on this host: only IPv4 is tried");
+    }
+    for host in hosts {
+        let addr = SocketAddr::new(host, first.port());
+        let link = second.connect(addr, Expect::AnyMember).await.expect("connects");
+        assert_eq!(link.address(), addr);
+        let arrived = tokio::time::timeout(SOON, arrivals.next()).await.expect("in time").expect("a link");
+        assert_eq!(arrived.address(), SocketAddr::new(host, second.port()));
+    }
+}
+
+#[tokio::test]
+async fn many_that_come_at_once_prove_their_address_first_and_all_get_in() {
+    let (one, mut two) = two();
+    let mut dials = tokio::task::JoinSet::new();
+    let one = Arc::new(one);
+    for _ in 0..50 {
+        let (one, addr) = (one.clone(), two.addr);
+        dials.spawn(async move { one.endpoint.connect(addr, Expect::AnyMember).await });
+    }
+    let links = tokio::time::timeout(2 * SOON, dials.join_all()).await.expect("in time");
+    assert!(links.iter().all(Result::is_ok), "{:?}", links.iter().find(|l| l.is_err()));
+    for _ in 0..50 {
+        two.arrival().await;
+    }
+}
+
+#[tokio::test]
+async fn datagrams_grow_to_what_the_path_takes_and_no_further() {
+    let (one, mut two) = two();
+    let (mut send, mut recv, [link, _theirs]) = streams(&one, &mut two).await;
+    let noise = vec![7; 100_000];
+    let grown = async {
+        while link.conn.stats().path.current_mtu < 6000 {
+            let (sent, received) = tokio::join!(
+                stream::send(&mut send, &noise, 200_000),
+                stream::recv::<Vec<u8>>(&mut recv, 200_000, SOON)
+            );
+            sent.expect("sends");
+            assert_eq!(received.expect("receives").len(), noise.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, grown).await.expect("probing finds loopback's size");
+    assert!(link.conn.stats().path.current_mtu <= 6500);
+}
+
 /// A stream between two machines, and its connections, which end when they are dropped.
 async fn streams(one: &Machine, two: &mut Machine) -> (quinn::SendStream, quinn::RecvStream, [Link; 2]) {
     let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
     let theirs = two.arrival().await;
-    let send = link.conn.open_uni().await.expect("opens");
-    let mut send = send;
+    let mut send = link.conn.open_uni().await.expect("opens");
     stream::send(&mut send, &(), 16).await.expect("sends");
     let mut recv = theirs.conn.accept_uni().await.expect("accepts");
     stream::recv::<()>(&mut recv, 16, SOON).await.expect("receives");

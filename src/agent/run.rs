@@ -221,19 +221,17 @@ async fn find_toolchains(agent: Arc<Agent>) {
     }
     dirs.truncate(64);
     let finding = agent.clone();
-    let found = tokio::task::spawn_blocking(move || {
-        let found = finding.registry.scan(&dirs);
-        if let Some(server) = &finding.server {
-            for toolchain in &found {
-                server.prepare(toolchain);
-            }
+    let found = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
+    tracing::info!("{} compilers", found.len());
+    agent.set_served(found.clone());
+    // A job that comes before its compiler is ready waits for it.
+    let preparing = agent.clone();
+    let ready = tokio::task::spawn_blocking(move || {
+        for toolchain in preparing.server.iter().flat_map(|server| found.iter().map(move |t| (server, t))) {
+            toolchain.0.prepare(toolchain.1);
         }
-        found
     });
-    if let Ok(found) = found.await {
-        tracing::info!("{} compilers", found.len());
-        agent.set_served(found);
-    }
+    let _ = ready.await;
 }
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.

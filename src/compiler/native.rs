@@ -24,8 +24,8 @@ pub struct Question {
     family: Family,
 }
 
-/// What makes a driver say how it would preprocess nothing.
-const ASK: &[&str] = &["-###", "-E", "-x", "c", "/dev/null"];
+/// What makes a driver say how it would compile nothing. (How it would preprocess it does not do: gcc leaves `--param` out.)
+const ASK: &[&str] = &["-###", "-S", "-o", "/dev/null", "-x", "c", "/dev/null"];
 
 /// The question for a command whose native options the plan has found: its options that choose a processor or a target.
 #[must_use]
@@ -184,8 +184,22 @@ impl<'a> Parts<'a> {
                 _ => parts.rest.push(word),
             }
         }
+        if family == Family::Gcc {
+            // gcc's driver and its front end both drop an option that a later one takes back.
+            let all = parts.machine.clone();
+            let mut at = 0;
+            parts.machine.retain(|word| {
+                at += 1;
+                !all[at..].iter().any(|later| switch(later) == switch(word))
+            });
+        }
         parts
     }
+}
+
+/// What `-mNAME` and `-mno-NAME` switch; an option with a value is itself.
+fn switch(word: &[u8]) -> &[u8] {
+    word.strip_prefix(b"-mno-").or_else(|| word.strip_prefix(b"-m")).unwrap_or(word)
 }
 
 #[cfg(test)]
@@ -204,7 +218,7 @@ mod tests {
     fn gcc_writes_its_processor_out() {
         let command = words("gcc -O2 -march=native -m64 -c a.c -o a.o");
         let asked = question(&command, &[2], Family::Gcc);
-        assert_eq!(asked.argv, words("gcc -### -E -x c /dev/null -march=native -m64"));
+        assert_eq!(asked.argv, words("gcc -### -S -o /dev/null -x c /dev/null -march=native -m64"));
         let expansion = asked.expansion(GCC.as_bytes()).expect("understood");
         assert_eq!(expansion, words("-march=znver3 -mavx2 -mno-sgx --param=l1-cache-size=32 -mtune=znver3"));
         let expanded = substitute(&command, &[2], &expansion);
@@ -220,7 +234,9 @@ mod tests {
         let moved = " /usr/lib/gcc/x86_64-linux-gnu/12/cc1 -E -quiet -imultiarch x86_64-linux-gnu /dev/null -march=znver3 \
             -mavx2 -mno-sgx -mtune=znver3 -m64 -dumpbase null --param=l1-cache-size=32\n";
         assert!(asked.agree(GCC.as_bytes(), moved.as_bytes()));
+        assert!(asked.agree(GCC.as_bytes(), moved.replace("-mno-sgx", "-msgx -mno-sgx").as_bytes()));
         assert!(!asked.agree(GCC.as_bytes(), moved.replace("-mno-sgx", "").as_bytes()));
+        assert!(!asked.agree(GCC.as_bytes(), moved.replace("-mno-sgx", "-msgx").as_bytes()));
         assert!(!asked.agree(GCC.as_bytes(), moved.replace("size=32", "size=64").as_bytes()));
         assert!(!asked.agree(GCC.as_bytes(), b""));
     }
@@ -236,7 +252,7 @@ mod tests {
     #[test]
     fn clang_gets_its_features_through_to_the_front_end() {
         let asked = question(&words("clang -march=native -mtune=native -mllvm -x -c a.c"), &[1, 2], Family::Clang);
-        assert_eq!(asked.argv, words("clang -### -E -x c /dev/null -march=native -mtune=native"));
+        assert_eq!(asked.argv, words("clang -### -S -o /dev/null -x c /dev/null -march=native -mtune=native"));
         let answer = " \"/usr/bin/clang\" \"-cc1\" \"-target-cpu\" \"znver3\" \"-target-feature\" \"+avx2\" \
             \"-target-feature\" \"-sgx\" \"-tune-cpu\" \"znver3\" \"-E\"\n";
         assert_eq!(

@@ -1,7 +1,7 @@
 //! From a command line to what it reads and writes, or to the reason why it stays here (DECIDE).
 
 use super::args::{Mode, follow_max};
-use super::invocation::{Family, Invocation};
+use super::invocation::Invocation;
 use super::language::{basename, of_name, of_path, stem_len};
 use super::walk::Facts;
 use super::{environment, passes, probe};
@@ -127,7 +127,7 @@ pub fn plan(inv: &Invocation) -> Result<Plan, Reason> {
     };
     let source = source.path.to_vec();
     let output = output(&facts, mode, &source)?;
-    let deps = dependencies(&facts, language, inv.family, &output)?;
+    let deps = dependencies(&facts, language, &output)?;
     let side_outputs = side_outputs(&mut facts, &deps, &output)?;
     let mut search = std::mem::take(&mut facts.search);
     environment::add_directories(inv, language, &mut search);
@@ -173,7 +173,7 @@ fn native_options(facts: &Facts<'_>) -> Result<Vec<usize>, Reason> {
     Ok(native.into_iter().map(|(index, _, _)| *index).collect())
 }
 
-/// Where the object goes.
+/// Where the object goes. With several `-o` clang takes the last; gcc does too, but hands all of them on to its parts.
 fn output(facts: &Facts<'_>, mode: Mode, source: &[u8]) -> Result<Vec<u8>, Reason> {
     let output = match facts.output {
         Some(named) => named.to_vec(),
@@ -203,12 +203,9 @@ fn output(facts: &Facts<'_>, mode: Mode, source: &[u8]) -> Result<Vec<u8>, Reaso
 /// dot is its first byte is left out: where its extension begins, compilers disagree.
 fn is_file_name(path: &[u8]) -> bool {
     let name = basename(path);
-    path != b"-"
-        && !path.starts_with(b"/dev/")
-        && !path.starts_with(b"/proc/")
-        && path.len() <= PATH_BYTES_MAX
-        && !name.is_empty()
-        && !(name[0] == b'.' && stem_len(path).is_none())
+    let special = path == b"-" || path.starts_with(b"/dev/") || path.starts_with(b"/proc/");
+    let hidden = name.first() == Some(&b'.') && stem_len(path).is_none();
+    !special && !hidden && !name.is_empty() && path.len() <= PATH_BYTES_MAX
 }
 
 /// The path with another extension, or with one if it has none.
@@ -218,7 +215,7 @@ fn with_extension(path: &[u8], extension: &str) -> Vec<u8> {
 }
 
 /// Which dependency list the command makes, and where.
-fn dependencies(facts: &Facts<'_>, language: Language, family: Family, output: &[u8]) -> Result<Deps, Reason> {
+fn dependencies(facts: &Facts<'_>, language: Language, output: &[u8]) -> Result<Deps, Reason> {
     let asked = facts.deps_all || facts.deps_user;
     let (user, path) = match facts.deps_passed.as_slice() {
         [] if !asked => return Ok(Deps::None),
@@ -234,10 +231,9 @@ fn dependencies(facts: &Facts<'_>, language: Language, family: Family, output: &
     if !is_file_name(&path) || path == output {
         return Err(Reason::SpecialOutput);
     }
-    // gcc makes none for what is preprocessed already; the path is among the side outputs in case another does.
-    let preprocessed = matches!(language, Language::PreprocessedC | Language::PreprocessedCxx);
+    // Neither compiler makes one for what is preprocessed already.
     Ok(match user {
-        _ if preprocessed && family == Family::Gcc => Deps::None,
+        _ if matches!(language, Language::PreprocessedC | Language::PreprocessedCxx) => Deps::None,
         true => Deps::User { path },
         false => Deps::All { path },
     })

@@ -113,13 +113,14 @@ fn the_output_is_named_or_follows_from_the_source() {
         check(&format!("{both} -c -S a.c"), "C a.c > a.s");
         check(&format!("{both} -c a.c -o x/y.o"), "C a.c > x/y.o");
         check(&format!("{both} -c a.c -ox/y.o"), "C a.c > x/y.o");
-        check(&format!("{both} -c a.c -o x.o -o y.o"), "C a.c > y.o");
         check(&format!("{both} -c a.c --output=x.o"), "C a.c > x.o");
         check(&format!("{both} -c a.c --output x.o"), "C a.c > x.o");
         for special in ["-", "/dev/null", "/dev/stdout", "d/", "a.c", "d/.o"] {
             check(&format!("{both} -c a.c -o {special}"), "SPECIAL_OUTPUT");
         }
     }
+    check("clang -c a.c -o x.o -o y.o", "C a.c > y.o");
+    check("gcc -c a.c -o x.o -o y.o", "SPECIAL_OUTPUT");
     check("clang -c a.c -emit-llvm", "C a.c > a.bc");
     check("clang -S a.c -emit-llvm", "C a.c > a.ll");
 }
@@ -177,6 +178,7 @@ fn the_language_is_named_or_follows_from_extension_and_driver() {
     check("gcc -c a.c -x c++", "C a.c > a.o");
     check("g++ -x c -c a.cc", "C a.cc > a.o");
     check("gcc -x c++ -x none -c a.c", "C a.c > a.o");
+    check("g++ -x none -c a.c", "LANGUAGE");
     check("gcc -x c -c a.h", "C a.h > a.o");
     check("gcc -x cpp-output -c a.c", "PreprocessedC a.c > a.o");
     check("gcc -x c++-cpp-output -c a.c", "PreprocessedCxx a.c > a.o");
@@ -322,7 +324,7 @@ fn dependency_lists_are_found_by_name_or_by_default() {
     }
     check("gcc -Xpreprocessor -MD -Xpreprocessor f.d -c a.c", "C a.c > a.o | side f.d | all f.d");
     check("gcc -MD -c a.i", "PreprocessedC a.i > a.o");
-    check("clang -MD -c a.i", "PreprocessedC a.i > a.o | side a.d | all a.d");
+    check("clang -MD -c a.i", "PreprocessedC a.i > a.o");
     local("clang", &["-MJ f", "-dependency-file f", "-gen-cdb-fragment-path d"], Reason::SpecialOutput);
 }
 

@@ -105,6 +105,8 @@ pub fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, Reason> {
                 _ => return Err(Reason::ResponseFile),
             },
             (_, b'"' | b'\'') => Within::Quotes(byte),
+            // White space to gcc, a part of a word to clang.
+            (_, 0x0b | 0x0c) => return Err(Reason::ResponseFile),
             (Within::Space, _) if is_space(byte) => Within::Space,
             (Within::Word, _) if is_space(byte) => {
                 finish(&mut args, &mut word)?;
@@ -134,7 +136,7 @@ fn finish(args: &mut Vec<Vec<u8>>, word: &mut Vec<u8>) -> Result<(), Reason> {
 }
 
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 #[cfg(test)]
@@ -170,6 +172,7 @@ mod tests {
         refused(b"'a");
         refused(b"\xef\xbb\xbf-c");
         refused(b"-c\0");
+        refused(b"-c\x0c");
         refused(b"a\\\nb");
     }
 

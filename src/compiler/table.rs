@@ -482,7 +482,6 @@ pub(super) static ROWS: &[Row] = &[
     both("--extra-warnings", Exact, Plain),
     both("--pedantic", Joined, Plain),
     both("--optimize", Joined, Plain),
-    both("--debug", Joined, Plain),
     both("--pipe", Exact, Plain),
     both("--static", Joined, Plain),
     both("--shared", Joined, Plain),

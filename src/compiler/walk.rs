@@ -84,7 +84,7 @@ impl<'a> Facts<'a> {
             }
             let value = if found.follow == 0 { found.joined } else { args[at].as_slice() };
             at += found.follow;
-            facts.option(index, arg, &found, value, &mut language);
+            facts.option(inv, index, &found, value, &mut language);
             if matches!(found.row.effect, Effect::Probe | Effect::Machine | Effect::By(_)) {
                 facts.remember_probe(&args[index..at], &found, value);
             }
@@ -104,8 +104,8 @@ impl<'a> Facts<'a> {
 
     fn option(
         &mut self,
+        inv: &Invocation,
         index: usize,
-        arg: &'a [u8],
         found: &Match<'a>,
         value: &'a [u8],
         language: &mut Option<&'a [u8]>,
@@ -123,8 +123,18 @@ impl<'a> Facts<'a> {
                 self.mode.get_or_insert(Mode::Object);
             }
             Effect::Bitcode => self.bitcode = true,
-            Effect::Output => self.output = Some(value), // the last one wins, in both compilers
-            Effect::Language => *language = (value != b"none").then_some(value),
+            Effect::Output => {
+                if self.output.replace(value).is_some() && inv.family == Family::Gcc {
+                    self.keep(Reason::SpecialOutput);
+                }
+            }
+            Effect::Language => {
+                // After `-x none` g++ takes C for C again, as it does not without.
+                if value == b"none" && inv.cxx_driver {
+                    self.keep(Reason::Language);
+                }
+                *language = (value != b"none").then_some(value);
+            }
             Effect::Include(chain) => self.include(chain, value),
             Effect::Forced => self.forced.push(value.to_vec()),
             Effect::Define => self.define(value),
@@ -150,7 +160,6 @@ impl<'a> Facts<'a> {
             Effect::Frontend => self.frontend.push(value),
             Effect::Llvm => self.suspects_of(value),
         }
-        debug_assert!(!arg.is_empty());
     }
 
     /// Keeps an argument that decides the compiler's own include directories, as it was typed.

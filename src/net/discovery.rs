@@ -169,7 +169,9 @@ impl Discovery {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let _ = tokio::time::timeout(2 * GOODBYE, &mut self.task).await;
+        if tokio::time::timeout(2 * GOODBYE, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use std::{
 
 /// Each message must come within this: people are done typing when a pairing begins.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(3);
+/// Connections of strangers that are talked to at once; all but one are told to wait, which takes a moment.
+const TALKS_MAX: usize = 8;
 /// Within this a joiner takes the welcome and closes.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -165,6 +167,7 @@ pub struct Inviter {
     gate: Arc<Gate>,
     clock_ms: Box<dyn Fn() -> u64 + Send + Sync>,
     bind: Bind,
+    talks: tokio::sync::Semaphore,
     state: Mutex<State>,
 }
 
@@ -184,7 +187,13 @@ impl std::fmt::Debug for Inviter {
 impl Inviter {
     /// An inviter without a window. `clock_ms` counts milliseconds and never goes back.
     pub fn new(gate: Arc<Gate>, clock_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { gate, clock_ms: Box::new(clock_ms), bind: channel, state: Mutex::default() }
+        Self {
+            gate,
+            clock_ms: Box::new(clock_ms),
+            bind: channel,
+            talks: tokio::sync::Semaphore::new(TALKS_MAX),
+            state: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -237,6 +246,10 @@ impl Inviter {
         admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, String>,
     ) -> Result<Admitted, InviteError> {
         let from = link.address().ip();
+        let Ok(_talk) = self.talks.try_acquire() else {
+            link.close(close::BUSY, "too many machines at once");
+            return Err(InviteError::Refused { from, refusal: Refusal::Busy });
+        };
         let served = self.converse(&link, admit).await;
         let outcome = match served {
             Ok(admitted) => {
@@ -248,7 +261,10 @@ impl Inviter {
             Err(Stop::Stream(StreamError::Read(_) | StreamError::Write(_))) if link.end().is_some() => {
                 return Err(link.end().map_or(InviteError::Stream(StreamError::Finished), InviteError::Link));
             }
-            Err(Stop::Stream(error)) => InviteError::Stream(error),
+            Err(Stop::Stream(error)) => {
+                link.close(close::MALFORMED, "");
+                InviteError::Stream(error)
+            }
             Err(Stop::Admit(why)) => InviteError::Admit(why),
             Err(Stop::Refuse(Refusal::WrongCode { tries_left: 0 })) => InviteError::Cancelled { from },
             Err(Stop::Refuse(Refusal::WrongCode { tries_left })) => InviteError::WrongCode { from, tries_left },

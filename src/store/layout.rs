@@ -12,6 +12,8 @@ pub const BLOBS: &str = "blobs-v1";
 pub const INCOMING: &str = "incoming";
 /// Trees of toolchains by fingerprint: `toolchains-v1/abcd…/usr/bin/gcc`.
 pub const TOOLCHAINS: &str = "toolchains-v1";
+/// The folder of the files that the toolchains' trees link to.
+pub const TOOLCHAIN_FILES: &str = "toolchain-files-v1";
 
 /// Where a blob is, below [`BLOBS`]. 256 folders, so that none grows large.
 #[must_use]

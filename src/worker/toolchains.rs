@@ -1,10 +1,11 @@
 //! The machine's compilers as trees that jobs' roots are built on (DO).
 //!
 //! A tree holds exactly the parts of one manifest, at their paths, as copies that were checked against their digests
-//! while they were made: an upgrade of the system changes no job's compiler half-way. Rejected: hard links to the
-//! system's files (an ordinary user may not make them, a file written in place would change the tree, and often they
-//! are on another file system) and binding each part into each root (150 mounts a job). Where the file system shares
-//! blocks between copies, the copies cost no room.
+//! while they were made: an upgrade of the system changes no job's compiler half-way. One copy serves all trees, by hard
+//! links: a machine has a dozen drivers (`gcc`, `cc`, `gcc-12`, …) of one compiler. Rejected: hard links to the system's
+//! files (an ordinary user may not make them, a file written in place would change the tree, and often they are on another
+//! file system) and binding each part into each root (150 mounts a job). Where the file system shares blocks between
+//! copies, the copies cost no room.
 
 use super::strict::{StrictError, check_toolchain};
 use crate::store::{blobs, layout};
@@ -16,7 +17,7 @@ use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,7 +54,18 @@ pub struct Toolchains {
     cache: PathBuf,
     /// Which are whole, as seen by this process; the inner lock is held while one is made.
     ready: Mutex<HashMap<Fingerprint, Arc<Mutex<bool>>>>,
+    copies: Copies,
 }
+
+/// A copy of each file, by content and mode, that the trees link to.
+#[derive(Debug)]
+struct Copies {
+    folder: PathBuf,
+    /// Which were checked by this process; the inner lock is held while one is made.
+    checked: Mutex<Checked>,
+}
+
+type Checked = HashMap<(Digest, bool), Arc<Mutex<bool>>>;
 
 impl Toolchains {
     /// The trees below this cache directory. Removes what an earlier run did not finish.
@@ -69,7 +81,9 @@ impl Toolchains {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { cache: cache.to_owned(), ready: Mutex::default() })
+        let copies = Copies { folder: cache.join(layout::TOOLCHAIN_FILES), checked: Mutex::default() };
+        DirBuilder::new().recursive(true).mode(0o700).create(&copies.folder)?;
+        Ok(Self { cache: cache.to_owned(), ready: Mutex::default(), copies })
     }
 
     /// The tree of this toolchain, made now if it is not there. One that an earlier run made is checked first: it was
@@ -89,7 +103,7 @@ impl Toolchains {
                 return Err(ToolchainError::Fingerprint);
             }
             check_toolchain(manifest)?;
-            if !is_whole(&tree, manifest) {
+            if !self.is_whole(&tree, manifest) {
                 self.make(&tree, manifest)?;
             }
             *is_ready = true;
@@ -105,9 +119,88 @@ impl Toolchains {
         remove(tree).map_err(disk("remove"))?;
         directory(&unfinished).map_err(disk("make"))?;
         for part in &manifest.parts {
-            place(part, &unfinished)?;
+            self.place(part, &unfinished)?;
         }
         std::fs::rename(&unfinished, tree).map_err(disk("rename"))
+    }
+
+    /// Puts one part into a tree. No path leads through a link: the manifest was checked.
+    fn place(&self, part: &Part, tree: &Path) -> Result<(), ToolchainError> {
+        let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
+        let to = below(tree, &part.path);
+        let from = Path::new(OsStr::from_bytes(part.path.as_bytes()));
+        if part.node == PartNode::Directory {
+            return directory(&to).map_err(disk("make"));
+        }
+        to.parent().map_or(Ok(()), directory).map_err(disk("make"))?;
+        match &part.node {
+            PartNode::Directory => Ok(()),
+            PartNode::Symlink { target } => {
+                let found = std::fs::read_link(from).map_err(disk("read"))?;
+                if found.as_os_str().as_bytes() != target {
+                    return Err(ToolchainError::Changed(part.path.clone()));
+                }
+                std::os::unix::fs::symlink(found, &to).map_err(disk("make"))
+            }
+            PartNode::File { digest, executable, .. } => {
+                let copy = self.copies.of(part, digest, *executable)?;
+                std::fs::hard_link(copy, &to).map_err(disk("link"))
+            }
+        }
+    }
+
+    /// Whether a tree holds every part as the manifest says: every file is the checked copy itself.
+    fn is_whole(&self, tree: &Path, manifest: &Manifest) -> bool {
+        let same = |at: &Path, copy: &Path| {
+            let id = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
+            matches!((id(at), id(copy)), (Ok(one), Ok(two)) if one == two)
+        };
+        manifest.parts.iter().all(|part| {
+            let at = below(tree, &part.path);
+            match &part.node {
+                PartNode::Directory => std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir()),
+                PartNode::Symlink { target } => {
+                    std::fs::read_link(at).is_ok_and(|found| found.as_os_str().as_bytes() == target)
+                }
+                PartNode::File { digest, executable, .. } => {
+                    self.copies.of(part, digest, *executable).is_ok_and(|copy| same(&at, &copy))
+                }
+            }
+        })
+    }
+}
+
+impl Copies {
+    /// The checked copy of a part's content; made now if it is not there, made anew if it lost bytes.
+    fn of(&self, part: &Part, digest: &Digest, executable: bool) -> Result<PathBuf, ToolchainError> {
+        let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
+        let state = {
+            let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(checked.entry((*digest, executable)).or_default())
+        };
+        let path = self.folder.join(format!("{}{}", digest.hex(), if executable { "-x" } else { "" }));
+        let mut is_checked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_checked {
+            if !file_digest(&path).is_ok_and(|found| found == *digest) {
+                let made = path.with_extension("new");
+                let _ = std::fs::remove_file(&made);
+                let source = File::open(OsStr::from_bytes(part.path.as_bytes())).map_err(disk("read"))?;
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create_new(true).mode(0o600);
+                let copy = options.open(&made).map_err(disk("make"))?;
+                copy_content(&source, &copy).map_err(disk("copy"))?;
+                let mode = if executable { 0o755 } else { 0o644 };
+                copy.set_permissions(PermissionsExt::from_mode(mode)).map_err(disk("make"))?;
+                // What was written is what is checked, not what was read.
+                if file_digest(&made).map_err(disk("read"))? != *digest {
+                    let _ = std::fs::remove_file(&made);
+                    return Err(ToolchainError::Changed(part.path.clone()));
+                }
+                std::fs::rename(&made, &path).map_err(disk("rename"))?;
+            }
+            *is_checked = true;
+        }
+        Ok(path)
     }
 }
 
@@ -135,41 +228,6 @@ fn below(tree: &Path, path: &AbsPath) -> PathBuf {
     tree.join(OsStr::from_bytes(path.below_root()))
 }
 
-/// Copies one part from this machine. No path leads through a link: the manifest was checked.
-fn place(part: &Part, tree: &Path) -> Result<(), ToolchainError> {
-    let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
-    let to = below(tree, &part.path);
-    let from = Path::new(OsStr::from_bytes(part.path.as_bytes()));
-    if part.node == PartNode::Directory {
-        return directory(&to).map_err(disk("make"));
-    }
-    to.parent().map_or(Ok(()), directory).map_err(disk("make"))?;
-    match &part.node {
-        PartNode::Directory => Ok(()),
-        PartNode::Symlink { target } => {
-            let found = std::fs::read_link(from).map_err(disk("read"))?;
-            if found.as_os_str().as_bytes() != target {
-                return Err(ToolchainError::Changed(part.path.clone()));
-            }
-            std::os::unix::fs::symlink(found, &to).map_err(disk("make"))
-        }
-        PartNode::File { digest, executable, .. } => {
-            let source = File::open(from).map_err(disk("read"))?;
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create_new(true).mode(0o600);
-            let copy = options.open(&to).map_err(disk("make"))?;
-            copy_content(&source, &copy).map_err(disk("copy"))?;
-            let mode = if *executable { 0o755 } else { 0o644 };
-            copy.set_permissions(PermissionsExt::from_mode(mode)).map_err(disk("make"))?;
-            // What was written is what is checked, not what was read.
-            if file_digest(&to).map_err(disk("read"))? != *digest {
-                return Err(ToolchainError::Changed(part.path.clone()));
-            }
-            Ok(())
-        }
-    }
-}
-
 fn file_digest(path: &Path) -> io::Result<Digest> {
     blobs::hash(File::open(path)?)
 }
@@ -181,20 +239,6 @@ fn copy_content(mut from: &File, mut to: &File) -> io::Result<()> {
         return Ok(());
     }
     io::copy(&mut from, &mut to).map(drop)
-}
-
-/// Whether a tree holds every part as the manifest says.
-fn is_whole(tree: &Path, manifest: &Manifest) -> bool {
-    manifest.parts.iter().all(|part| {
-        let at = below(tree, &part.path);
-        match &part.node {
-            PartNode::Directory => std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir()),
-            PartNode::Symlink { target } => {
-                std::fs::read_link(at).is_ok_and(|found| found.as_os_str().as_bytes() == target)
-            }
-            PartNode::File { digest, .. } => file_digest(&at).is_ok_and(|found| found == *digest),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::{
 struct Host {
     endpoint: Endpoint,
     arrivals: Arrivals,
-    inviter: Inviter,
+    inviter: Arc<Inviter>,
     set: RecordSet,
     clock: Arc<AtomicU64>,
 }
@@ -41,6 +41,10 @@ fn unbound(_: &Link) -> Result<Channel, StreamError> {
 
 impl Host {
     fn new() -> Self {
+        Self::bound_by(channel)
+    }
+
+    fn bound_by(bind: Bind) -> Self {
         let (endpoint, arrivals) = endpoint();
         let identity = endpoint.identity();
         let genesis = Body::Genesis(Genesis {
@@ -53,6 +57,7 @@ impl Host {
         let clock = Arc::new(AtomicU64::new(0));
         let hand = clock.clone();
         let inviter = Inviter::new(endpoint.gate().clone(), move || hand.load(Ordering::SeqCst));
+        let inviter = Arc::new(Inviter { bind, ..inviter });
         Self { endpoint, arrivals, inviter, set, clock }
     }
 
@@ -183,6 +188,39 @@ async fn a_second_machine_is_told_that_one_is_pairing_and_a_silent_one_costs_no_
     assert_eq!(host.inviter.status().map(|s| s.tries_left), Some(3));
 }
 
+#[tokio::test]
+async fn strangers_that_connect_and_say_nothing_are_few_and_soon_gone() {
+    let mut host = Host::new();
+    let code = host.inviter.open(Role::Owner);
+    let (crowd, _crowd_arrivals) = endpoint();
+    let at = addr(&host.endpoint);
+    let mut silent = Vec::new();
+    for _ in 0..=TALKS_MAX {
+        silent.push(crowd.connect(at, Expect::Inviter).await.expect("connects"));
+    }
+    let mut arrived = Vec::new();
+    for _ in &silent {
+        arrived.push(host.arrivals.next().await.expect("a machine"));
+    }
+    let inviter = host.inviter.clone();
+    let never = |_: &JoinRequest, _: &PublicKey, _: Role| Err("nobody proved the code".to_owned());
+    let mut talks = tokio::task::JoinSet::new();
+    for link in arrived {
+        let inviter = inviter.clone();
+        talks.spawn(async move { inviter.serve(link, never).await });
+    }
+    let outcomes = talks.join_all().await;
+    let busy =
+        |o: &Result<Admitted, InviteError>| matches!(o, Err(InviteError::Refused { refusal: Refusal::Busy, .. }));
+    let late = |o: &Result<Admitted, InviteError>| matches!(o, Err(InviteError::Stream(StreamError::Late)));
+    let (busy, late) = (outcomes.iter().filter(|o| busy(o)).count(), outcomes.iter().filter(|o| late(o)).count());
+    assert_eq!((busy, late), (1, TALKS_MAX), "{outcomes:?}");
+    assert_eq!(host.inviter.status().map(|s| s.tries_left), Some(3));
+    let (joiner, _arrivals) = endpoint();
+    let (served, joined) = tokio::join!(host.serve(), join(&joiner, at, &code, request("tower"), 0));
+    assert!(served.is_ok() && joined.is_ok(), "{served:?} {joined:?}");
+}
+
 /// Ends TLS on both sides, with a key of its own, and forwards every byte.
 async fn relay(endpoint: &Endpoint, arrivals: &mut Arrivals, inviter: SocketAddr) {
     let victim = arrivals.next().await.expect("the joiner");
@@ -207,8 +245,7 @@ async fn relay(endpoint: &Endpoint, arrivals: &mut Arrivals, inviter: SocketAddr
 async fn a_relay_is_refused_with_the_right_code_and_would_not_be_without_the_binding() {
     for bound in [true, false] {
         let bind: Bind = if bound { channel } else { unbound };
-        let mut host = Host::new();
-        host.inviter.bind = bind;
+        let mut host = Host::bound_by(bind);
         let (joiner, _arrivals) = endpoint();
         let (thief, mut thief_arrivals) = endpoint();
         thief.gate().set_pairing(true);
