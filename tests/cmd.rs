@@ -346,7 +346,7 @@ fn join_says_how_it_goes_and_who_is_there() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     insta::assert_snapshot!(ran.out, @r#"
     mesh: proving the code to thinkpad … ok
-    mesh: joined "home". 2 machines, 32 cores. gcc 14.2.1 matches on both.
+    mesh: joined "home". 2 machines, 32 slots. gcc 14.2.1 matches on both.
     "#);
 }
 

@@ -10,8 +10,8 @@ use crate::{
     config::is_address,
     places::Places,
     view::{
-        rows::{count, sanitised},
-        snapshot::Snapshot,
+        rows::{compilers, count, sanitised},
+        snapshot::{Machine, Snapshot},
     },
 };
 use std::time::{Duration, Instant};
@@ -83,18 +83,20 @@ fn met(places: &Places) -> Option<String> {
 fn joined(now: &Snapshot) -> Option<String> {
     let mesh = now.mesh.as_ref()?;
     let there = || std::iter::once(&now.this).chain(now.peers.iter().filter(|p| p.connected));
-    let cores: u64 = there().map(|m| u64::from(m.slots)).sum();
+    // Slots, not cores: a machine may lend fewer, and usually takes a few more to hide the way.
+    let slots: u64 = there().map(|m| u64::from(m.slots)).sum();
     let machines = 1 + now.peers.len() as u64;
-    let mut text = format!("joined \"{}\". {}, {}.", sanitised(mesh), count(machines, "machine"), count(cores, "core"));
-    for compiler in &now.this.compilers {
-        let with = now.peers.iter().filter(|p| p.connected && p.compilers.contains(compiler)).count() as u64 + 1;
+    let mut text = format!("joined \"{}\". {}, {}.", sanitised(mesh), count(machines, "machine"), count(slots, "slot"));
+    for compiler in compilers(&now.this.compilers) {
+        let has = |p: &&Machine| p.connected && compilers(&p.compilers).contains(&compiler);
+        let with = now.peers.iter().filter(has).count() as u64 + 1;
         let on = match with {
             1 => continue,
             2 if machines == 2 => "both".to_owned(),
             n if n == machines => format!("all {n}"),
             n => format!("{n} of them"),
         };
-        text.push_str(&format!(" {} matches on {on}.", sanitised(compiler)));
+        text.push_str(&format!(" {compiler} matches on {on}."));
     }
     Some(text)
 }
@@ -102,7 +104,6 @@ fn joined(now: &Snapshot) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::snapshot::Machine;
 
     #[test]
     fn a_code_is_read_however_it_is_typed() {
@@ -141,9 +142,9 @@ mod tests {
         let alone = Snapshot { peers: vec![Machine::default()], ..two.clone() };
         let said = [&two, &three, &alone].map(|s| joined(s).expect("in a mesh"));
         insta::assert_snapshot!(said.join("\n"), @r#"
-        joined "home". 2 machines, 32 cores. gcc 14.2.1 matches on both.
-        joined "home". 3 machines, 36 cores. gcc 14.2.1 matches on all 3. clang 19.1.7 matches on 2 of them.
-        joined "home". 2 machines, 24 cores.
+        joined "home". 2 machines, 32 slots. gcc 14.2.1 matches on both.
+        joined "home". 3 machines, 36 slots. gcc 14.2.1 matches on all 3. clang 19.1.7 matches on 2 of them.
+        joined "home". 2 machines, 24 slots.
         "#);
         assert_eq!(joined(&Snapshot::default()), None);
     }

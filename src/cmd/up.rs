@@ -3,7 +3,7 @@
 use super::{
     client::{ANSWER_TIME, do_it, places, snapshot},
     failure::{Failure, NO_AGENT, complain, out, out_raw},
-    find, join, start,
+    join, start,
 };
 use crate::{
     agent::{Options, wire::Ask},
@@ -11,19 +11,19 @@ use crate::{
     config::Flags,
     places::Places,
     view::{
-        rows::{count, sanitised},
+        rows::{compilers, count, sanitised},
         snapshot::Snapshot,
     },
 };
 use std::{
-    ffi::OsStr,
     io::IsTerminal,
-    path::Path,
     time::{Duration, Instant},
 };
 
 /// An agent listens within this time after it was started.
 const START_TIME: Duration = Duration::from_secs(3);
+/// A new agent is given this much longer to say which compilers it has; at its first start it looks at each for longer.
+const COMPILERS_TIME: Duration = Duration::from_millis(700);
 /// How long a new agent listens for meshes nearby before the person is asked anything.
 const NEARBY_TIME: Duration = Duration::from_millis(1500);
 /// Between two looks at the agent.
@@ -76,31 +76,26 @@ pub(super) fn start_and_wait(places: &Places) -> Result<Snapshot, Failure> {
     wait(places)
 }
 
-/// Waits until the agent answers and knows its compilers, if there are any.
+/// Waits until the agent answers, and a little for it to know its compilers.
 pub(super) fn wait(places: &Places) -> Result<Snapshot, Failure> {
-    let until = Instant::now() + START_TIME;
-    let mut last = None;
+    let mut until = Instant::now() + START_TIME;
+    let mut answered = false;
     loop {
         match snapshot(places) {
-            Ok(now) if !now.this.compilers.is_empty() || !has_compiler() => return Ok(now),
-            Ok(now) => last = Some(now),
+            Ok(now) if !now.this.compilers.is_empty() || (answered && Instant::now() >= until) => return Ok(now),
+            Ok(_) if !answered => {
+                answered = true;
+                until = Instant::now() + COMPILERS_TIME;
+            }
             Err(e) if e.code != NO_AGENT => return Err(e),
-            Err(_) => {}
-        }
-        if Instant::now() >= until {
-            return last.ok_or_else(|| {
-                Failure::new(
-                    "the agent did not start within 3 seconds. Run it in the foreground to see why: mesh agent",
-                )
-            });
+            _ if Instant::now() >= until => {
+                let text = "the agent did not start within 3 seconds. Run it in the foreground to see why: mesh agent";
+                return Err(Failure::new(text));
+            }
+            _ => {}
         }
         std::thread::sleep(LOOK);
     }
-}
-
-fn has_compiler() -> bool {
-    let path = std::env::var_os("PATH");
-    ["gcc", "clang", "cc"].iter().any(|name| find::find(OsStr::new(name), Path::new("/"), path.as_deref()).is_ok())
 }
 
 /// Whether a person sits here and can be asked.
@@ -111,7 +106,10 @@ pub(super) fn asks() -> bool {
 pub(super) fn started(now: &Snapshot) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut has = vec![count(cores as u64, "core")];
-    has.extend(now.this.compilers.iter().map(|c| sanitised(c)));
+    has.extend(compilers(&now.this.compilers));
+    if now.this.compilers.is_empty() {
+        has.push("its compilers are being looked at".to_owned());
+    }
     let mut text = format!("mesh: started on {} ({})", sanitised(&now.this.name), has.join(", "));
     if let Some(why) = &now.not_serving {
         text.push_str(&format!("\nmesh: it does not compile for others: {}", sanitised(why)));
@@ -196,6 +194,8 @@ mod tests {
         let text = started(&now);
         let cores = text.split(['(', ')']).nth(1).and_then(|has| has.split(' ').next()).expect("cores");
         assert!(cores.parse::<u32>().is_ok_and(|n| n > 0), "{text}");
+        let early = started(&Snapshot::default());
+        assert!(early.ends_with(", its compilers are being looked at)"), "{early}");
         insta::assert_snapshot!(text.replacen(&format!("({cores} cores"), "(8 cores", 1), @r"
         mesh: started on thinkpad (8 cores, gcc 14.2.1, clang 19.1.7)
         mesh: it does not compile for others: user namespaces are off

@@ -44,6 +44,21 @@ pub fn count(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// Labels of compilers as a person says them: a C++ compiler goes without saying beside the C compiler of its version.
+#[must_use]
+pub fn compilers(labels: &[String]) -> Vec<String> {
+    let twin = |label: &String| {
+        let (name, version) = label.split_once(' ')?;
+        let c = name.strip_suffix("++").map(|c| if c == "g" { "gcc" } else { c })?;
+        Some(format!("{c} {version}"))
+    };
+    let said = |label: &&String| !twin(label).is_some_and(|twin| labels.contains(&twin));
+    let mut out: Vec<String> = labels.iter().filter(said).map(|label| sanitised(label)).collect();
+    // gcc before clang, as people do.
+    out.sort_by_key(|label| (label.starts_with("clang"), label.clone()));
+    out
+}
+
 fn or_nothing(text: String) -> String {
     if text.is_empty() { NOTHING.to_owned() } else { text }
 }
@@ -84,7 +99,7 @@ fn peer(machine: &Machine, this: bool, not_serving: bool) -> Vec<String> {
     };
     vec![
         if this { format!("{name} *") } else { name },
-        or_nothing(sanitised(&machine.compilers.join(", "))),
+        or_nothing(compilers(&machine.compilers).join(", ")),
         number(machine.slots),
         number(machine.free),
         machine.rtt_us.map_or_else(|| NOTHING.to_owned(), time::milliseconds),
@@ -133,7 +148,7 @@ pub fn status(snapshot: &Snapshot) -> String {
             snapshot.port
         ),
     );
-    line("compilers", or_nothing(sanitised(&this.compilers.join(", "))));
+    line("compilers", or_nothing(compilers(&this.compilers).join(", ")));
     let counters = &snapshot.counters;
     match &snapshot.not_serving {
         Some(why) => line("lending", format!("nothing: {}", sanitised(why))),

@@ -99,6 +99,7 @@ fn show(stage: &mut Stage, jobs: &[Job], interrupt: &Interrupt) -> Result<bool, 
     let client = stage.start("client")?;
     let (code, address) = stage.join(&provider, &client)?;
     line("joined", &format!("two agents, each with its own key and store: mesh join {code}@{address}"));
+    line("meeting", "each looks at its compilers and tries them in a sandbox; this takes a moment …");
     stage.met(&client)?;
     warm_up(&top, jobs, &client, interrupt)?;
     let before = snapshot(&provider)?.counters.served;

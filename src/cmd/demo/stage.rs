@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// An agent answers within this time after its start.
 const START_TIME: Duration = Duration::from_secs(10);
 /// Finding and comparing the compilers takes no longer.
-const MEET_TIME: Duration = Duration::from_secs(60);
+const MEET_TIME: Duration = Duration::from_secs(120);
 /// An agent that was told to stop is killed after this time.
 const STOP_TIME: Duration = Duration::from_secs(5);
 /// What both agents say of each other stays the same for this long before the build begins.
@@ -186,7 +186,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         for (places, child) in &mut self.agents {
             // Whatever state it is in, it is gone afterwards.
-            let _ = Client::ask(places, &Ask::Stop, STOP_TIME);
+            let _ = Client::ask(places, &Ask::Stop, STOP_TIME).and_then(|mut told| told.next());
             let until = Instant::now() + STOP_TIME;
             while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
                 std::thread::sleep(LOOK);

@@ -179,3 +179,12 @@ fn json_has_its_schema_full_ids_and_integers() {
     assert_eq!(explained["units"][0]["reason"]["code"], "STDIN");
     assert_eq!(explained["units"][0]["ended"], "2025-12-31T23:59:59.000Z");
 }
+
+#[test]
+fn a_compiler_of_cxx_goes_without_saying_beside_its_c_compiler() {
+    let said = |labels: &[&str]| compilers(&labels.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", ");
+    assert_eq!(said(&["clang 14.0.6", "clang++ 14.0.6", "g++ 12.2.0", "gcc 12.2.0"]), "gcc 12.2.0, clang 14.0.6");
+    assert_eq!(said(&["clang++ 14.0.6", "g++ 12.2.0", "gcc 13.1.0"]), "g++ 12.2.0, gcc 13.1.0, clang++ 14.0.6");
+    assert_eq!(said(&["tcc", "\x1bcc 1"]), "?cc 1, tcc");
+    assert_eq!(said(&[]), "");
+}
