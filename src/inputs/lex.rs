@@ -1,6 +1,7 @@
 //! The smallest parts of C's text: splices, blanks, comments, words, quoted names (DECIDE).
 
 use super::scan::Form;
+use std::borrow::Cow;
 
 pub(super) fn is_ident(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
@@ -20,7 +21,7 @@ pub(super) struct Lexer<'t> {
     pub(super) text: &'t [u8],
 }
 
-impl Lexer<'_> {
+impl<'t> Lexer<'t> {
     pub(super) fn peek(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)
     }
@@ -113,20 +114,23 @@ impl Lexer<'_> {
     }
 
     /// A word at `at` with splices taken out, and where it ends.
-    pub(super) fn word(&self, at: usize) -> (Vec<u8>, usize) {
-        let mut word = Vec::new();
-        let mut i = at;
-        loop {
-            let from = i;
-            while is_ident(self.peek(i)) && i < self.text.len() {
-                i += 1;
-            }
-            word.extend_from_slice(&self.text[from.min(i)..i]);
-            match self.splice(i) {
-                Some(next) if is_ident(self.peek(next)) && !word.is_empty() => i = next,
-                _ => return (word, i),
-            }
+    pub(super) fn word(&self, at: usize) -> (Cow<'t, [u8]>, usize) {
+        let first = self.word_end(at);
+        let mut word = Cow::Borrowed(&self.text[at.min(first)..first]);
+        let mut end = first;
+        while !word.is_empty()
+            && let Some(next) = self.splice(end)
+            && is_ident(self.peek(next))
+        {
+            end = self.word_end(next);
+            word.to_mut().extend_from_slice(&self.text[next..end]);
         }
+        (word, end)
+    }
+
+    fn word_end(&self, at: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        self.text.len().min(at) + rest.iter().position(|byte| !is_ident(*byte)).unwrap_or(rest.len())
     }
 
     /// A header's name in quotes or angle brackets at `at`, and where it ends. No escapes: a backslash is itself.

@@ -291,7 +291,7 @@ impl<'t> Scanner<'t> {
             return;
         }
         let (word, _) = self.lex.word(self.lex.word_start(at));
-        match word.as_slice() {
+        match &*word {
             b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
             b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
             word if is_wrapper_name(word) || word == b"__has_embed" => self.out.flags |= flag::COMPUTED_HAS,
@@ -318,7 +318,7 @@ impl<'t> Scanner<'t> {
         }
         let (word, end) = self.lex.word(at);
         self.at = end.max(at);
-        match word.as_slice() {
+        match &*word {
             b"include" | b"import" => self.include(end, None),
             b"include_next" => self.include(end, Some(Form::Next)),
             b"embed" => self.include(end, Some(Form::Embed)),
@@ -410,7 +410,7 @@ impl<'t> Scanner<'t> {
     fn pragma(&mut self, at: usize) {
         let (first, end) = self.lex.word(self.lex.space(at));
         let (second, end) = self.lex.word(self.lex.space(end));
-        match (first.as_slice(), second.as_slice()) {
+        match (&*first, &*second) {
             // gcc looks for the file and compares its date; clang 14 looks for the better header.
             (b"GCC", b"dependency") | (b"clang", b"include_instead") => {
                 let open = self.lex.space(end);
@@ -433,11 +433,11 @@ impl<'t> Scanner<'t> {
         let at = self.at;
         let is_objc = self.lex.peek(at) == b'@';
         let (mut word, mut end) = self.lex.word(at + usize::from(is_objc));
-        if word == b"export" {
+        if *word == *b"export" {
             (word, end) = self.lex.word(self.lex.space(end));
         }
         let rest = self.lex.space(end);
-        let shaped = match word.as_slice() {
+        let shaped = match &*word {
             b"import" if is_objc => true,
             b"import" => {
                 self.lex.header(rest).is_some_and(|(_, _, end)| self.lex.peek(self.lex.space(end)) == b';')
@@ -474,7 +474,7 @@ impl<'t> Scanner<'t> {
             }
             let first = self.lex.word_start(found).max(start);
             let (word, after) = self.lex.word(first);
-            match word.as_slice() {
+            match &*word {
                 b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
                 b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
                 b"__has_include" | b"__has_include_next" | b"__has_embed" => {
