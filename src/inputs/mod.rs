@@ -19,6 +19,7 @@
 
 pub mod ask;
 pub mod deps;
+mod lex;
 mod locale;
 mod node;
 pub mod scan;

@@ -4,6 +4,7 @@
 //! every `#if` branch. Where it errs it errs to a file too many: an include that only looks like one costs a lookup.
 //! What could only be found by expanding macros is flagged, never guessed.
 
+use super::lex::{Lexer, is_ident, is_ident_start};
 use memchr::{memchr2, memmem};
 
 /// How a name is looked for.
@@ -138,18 +139,6 @@ const fn table(bytes: &[u8]) -> [bool; 256] {
 /// Where ordinary text ends.
 static SPECIAL: [bool; 256] = table(b"\n\r/\"'\\");
 
-fn is_ident(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
-}
-
-fn is_ident_start(byte: u8) -> bool {
-    is_ident(byte) && !byte.is_ascii_digit()
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\x0b' | b'\x0c')
-}
-
 fn names_asm_file(text: &[u8]) -> bool {
     memmem::find(text, b"incbin").is_some() || memmem::find(text, b".include").is_some()
 }
@@ -163,7 +152,7 @@ struct Current {
 }
 
 struct Scanner<'t> {
-    text: &'t [u8],
+    lex: Lexer<'t>,
     at: usize,
     /// Where watched words are, in order, and how many are behind us.
     watches: Vec<usize>,
@@ -177,35 +166,31 @@ impl<'t> Scanner<'t> {
         let mut watches: Vec<usize> = WATCHED.iter().flat_map(|word| memmem::find_iter(text, word)).collect();
         watches.sort_unstable();
         let at = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Self { text, at, watches, watched: 0, define: None, out: Scan::default() }
-    }
-
-    fn peek(&self, at: usize) -> u8 {
-        self.text.get(at).copied().unwrap_or(0)
+        Self { lex: Lexer { text }, at, watches, watched: 0, define: None, out: Scan::default() }
     }
 
     fn run(&mut self) {
         let mut line_start = true;
-        while self.at < self.text.len() {
+        while self.at < self.lex.text.len() {
             if line_start {
                 self.define = None;
                 self.begin_line();
                 line_start = false;
             }
-            let start = self.at.min(self.text.len());
-            let rest = &self.text[start..];
+            let start = self.at.min(self.lex.text.len());
+            let rest = &self.lex.text[start..];
             let end = start + rest.iter().position(|b| SPECIAL[usize::from(*b)]).unwrap_or(rest.len());
             if self.watched < self.watches.len() && self.watch(start, end) {
                 continue;
             }
             self.at = end + 1;
-            match self.peek(end) {
+            match self.lex.peek(end) {
                 b'\n' | b'\r' => line_start = true,
                 b'/' => self.slash(end),
                 b'"' => self.string(end),
                 b'\'' => self.character(end),
                 b'\\' => {
-                    if let Some(next) = self.splice(end) {
+                    if let Some(next) = self.lex.splice(end) {
                         self.at = next;
                         self.spliced_word(end, next);
                     }
@@ -215,108 +200,43 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// The position after a splice that begins at `at`: a backslash (or its trigraph), blanks, a newline.
-    fn splice(&self, at: usize) -> Option<usize> {
-        let mut i = match self.peek(at) {
-            b'\\' => at + 1,
-            b'?' if self.text[at..].starts_with(b"??/") => at + 3,
-            _ => return None,
-        };
-        while is_blank(self.peek(i)) {
-            i += 1;
-        }
-        if self.peek(i) == b'\r' {
-            i += 1;
-        }
-        if i < self.text.len() && self.text[i] == b'\n' {
-            Some(i + 1)
-        } else if i > at && self.peek(i - 1) == b'\r' {
-            Some(i)
-        } else {
-            None
-        }
-    }
-
-    /// Skips blanks, block comments and splices, but no newline.
-    fn space(&self, mut at: usize) -> usize {
-        loop {
-            match self.peek(at) {
-                byte if is_blank(byte) => at += 1,
-                b'/' => match self.comment(at) {
-                    Some(end) => at = end,
-                    None => return at,
-                },
-                b'\\' | b'?' => match self.splice(at) {
-                    Some(end) => at = end,
-                    None => return at,
-                },
-                _ => return at,
-            }
-        }
-    }
-
-    /// The end of a block comment that begins at `at`, which is a slash; splices between `/` and `*` count.
-    fn comment(&self, at: usize) -> Option<usize> {
-        let mut star = at + 1;
-        while let Some(next) = self.splice(star) {
-            star = next;
-        }
-        if self.peek(star) != b'*' {
-            return None;
-        }
-        let mut from = star + 1;
-        loop {
-            let Some(found) = memchr::memchr(b'*', &self.text[from.min(self.text.len())..]) else {
-                return Some(self.text.len());
-            };
-            from += found + 1;
-            let mut close = from;
-            while let Some(next) = self.splice(close) {
-                close = next;
-            }
-            if self.peek(close) == b'/' {
-                return Some(close + 1);
-            }
-        }
-    }
-
     fn slash(&mut self, at: usize) {
-        if let Some(end) = self.comment(at) {
+        if let Some(end) = self.lex.comment(at) {
             self.at = end;
             return;
         }
         let mut second = at + 1;
-        while let Some(next) = self.splice(second) {
+        while let Some(next) = self.lex.splice(second) {
             second = next;
         }
-        if self.peek(second) != b'/' {
+        if self.lex.peek(second) != b'/' {
             return;
         }
         self.at = second + 1;
         // To the newline, which is left for the caller; a splice carries the comment on.
         loop {
-            let rest = &self.text[self.at.min(self.text.len())..];
+            let rest = &self.lex.text[self.at.min(self.lex.text.len())..];
             let Some(found) = memchr2(b'\n', b'\\', rest) else {
-                self.at = self.text.len();
+                self.at = self.lex.text.len();
                 return;
             };
             let end = self.at + found;
-            match self.text[end] {
+            match self.lex.text[end] {
                 b'\n' => {
                     self.at = end;
                     return;
                 }
-                _ => self.at = self.splice(end).unwrap_or(end + 1),
+                _ => self.at = self.lex.splice(end).unwrap_or(end + 1),
             }
         }
     }
 
     fn string(&mut self, quote: usize) {
-        if quote > 0 && self.text[quote - 1] == b'R' && self.is_raw(quote - 1) && self.raw(quote) {
+        if quote > 0 && self.lex.text[quote - 1] == b'R' && self.is_raw(quote - 1) && self.raw(quote) {
             return;
         }
-        let end = self.literal_end(quote);
-        let inner = &self.text[quote + 1..end.min(self.text.len())];
+        let end = self.lex.literal_end(quote);
+        let inner = &self.lex.text[quote + 1..end.min(self.lex.text.len())];
         if memchr::memchr(b'.', inner).is_some() && names_asm_file(inner) {
             self.out.flags |= flag::ASM_FILE;
         }
@@ -325,55 +245,33 @@ impl<'t> Scanner<'t> {
 
     fn character(&mut self, quote: usize) {
         // 1'000: a separator, if what stands before it is a number.
-        if quote > 0 && is_ident(self.text[quote - 1]) && is_ident(self.peek(quote + 1)) {
-            let start = self.word_start(quote);
-            if self.peek(start).is_ascii_digit() || (start > 0 && self.text[start - 1] == b'\'') {
+        if quote > 0 && is_ident(self.lex.text[quote - 1]) && is_ident(self.lex.peek(quote + 1)) {
+            let start = self.lex.word_start(quote);
+            if self.lex.peek(start).is_ascii_digit() || (start > 0 && self.lex.text[start - 1] == b'\'') {
                 return;
             }
         }
-        self.at = self.literal_end(quote);
-    }
-
-    /// The end of a string or character that begins at `quote`: after the closing quote, or at the newline.
-    fn literal_end(&self, quote: usize) -> usize {
-        let close = self.text[quote];
-        let mut at = quote + 1;
-        while at < self.text.len() {
-            match self.text[at] {
-                byte if byte == close => return at + 1,
-                b'\n' => return at,
-                b'\\' => at = self.splice(at).unwrap_or(at + 2),
-                _ => at += 1,
-            }
-        }
-        self.text.len()
-    }
-
-    fn word_start(&self, mut at: usize) -> usize {
-        while at > 0 && is_ident(self.text[at - 1]) {
-            at -= 1;
-        }
-        at
+        self.at = self.lex.literal_end(quote);
     }
 
     /// Whether the `R` at `at` is a raw string's prefix, not the end of a longer word.
     fn is_raw(&self, at: usize) -> bool {
-        matches!(&self.text[self.word_start(at)..=at], b"R" | b"u8R" | b"uR" | b"UR" | b"LR")
+        matches!(&self.lex.text[self.lex.word_start(at)..=at], b"R" | b"u8R" | b"uR" | b"UR" | b"LR")
     }
 
     /// Skips a raw string. Its lines count as lines all the same, for languages that have no raw strings, but raise
     /// no doubt.
     fn raw(&mut self, quote: usize) -> bool {
         let start = quote + 1;
-        let head = &self.text[start..self.text.len().min(start + RAW_DELIMITER_BYTES_MAX + 1)];
+        let head = &self.lex.text[start..self.lex.text.len().min(start + RAW_DELIMITER_BYTES_MAX + 1)];
         let Some(open) = memchr::memchr(b'(', head) else { return false };
         if head[..open].iter().any(|b| matches!(b, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'"')) {
             return false;
         }
         let close = [b")", &head[..open], b"\""].concat();
         let from = start + open + 1;
-        let Some(length) = memmem::find(&self.text[from..], &close) else { return false };
-        let inner = &self.text[from..from + length];
+        let Some(length) = memmem::find(&self.lex.text[from..], &close) else { return false };
+        let inner = &self.lex.text[from..from + length];
         if memchr::memchr(b'#', inner).is_some() {
             let mut within = Scanner::new(inner);
             within.run();
@@ -387,30 +285,13 @@ impl<'t> Scanner<'t> {
         true
     }
 
-    /// A word at `at` with splices taken out, and where it ends.
-    fn word(&self, at: usize) -> (Vec<u8>, usize) {
-        let mut word = Vec::new();
-        let mut i = at;
-        loop {
-            let from = i;
-            while is_ident(self.peek(i)) && i < self.text.len() {
-                i += 1;
-            }
-            word.extend_from_slice(&self.text[from.min(i)..i]);
-            match self.splice(i) {
-                Some(next) if is_ident(self.peek(next)) && !word.is_empty() => i = next,
-                _ => return (word, i),
-            }
-        }
-    }
-
     /// A word that a splice cuts escapes the search for watched words, so such words are put together here.
     fn spliced_word(&mut self, at: usize, next: usize) {
-        if at == 0 || !is_ident(self.text[at - 1]) || !is_ident(self.peek(next)) {
+        if at == 0 || !is_ident(self.lex.text[at - 1]) || !is_ident(self.lex.peek(next)) {
             return;
         }
-        let (word, _) = self.word(self.word_start(at));
-        match word.as_slice() {
+        let (word, _) = self.lex.word(self.lex.word_start(at));
+        match &*word {
             b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
             b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
             word if is_wrapper_name(word) || word == b"__has_embed" => self.out.flags |= flag::COMPUTED_HAS,
@@ -419,25 +300,25 @@ impl<'t> Scanner<'t> {
     }
 
     fn begin_line(&mut self) {
-        self.at = self.space(self.at);
-        match self.peek(self.at) {
+        self.at = self.lex.space(self.at);
+        match self.lex.peek(self.at) {
             b'#' => self.directive(self.at + 1),
-            b'%' if self.peek(self.at + 1) == b':' => self.directive(self.at + 2),
-            b'?' if self.text[self.at..].starts_with(b"??=") => self.directive(self.at + 3),
+            b'%' if self.lex.peek(self.at + 1) == b':' => self.directive(self.at + 2),
+            b'?' if self.lex.text[self.at..].starts_with(b"??=") => self.directive(self.at + 3),
             b'i' | b'm' | b'e' | b'@' => self.module_line(),
             _ => {}
         }
     }
 
     fn directive(&mut self, at: usize) {
-        let at = self.space(at);
-        if self.peek(at).is_ascii_digit() {
+        let at = self.lex.space(at);
+        if self.lex.peek(at).is_ascii_digit() {
             self.line_marker(at);
             return;
         }
-        let (word, end) = self.word(at);
+        let (word, end) = self.lex.word(at);
         self.at = end.max(at);
-        match word.as_slice() {
+        match &*word {
             b"include" | b"import" => self.include(end, None),
             b"include_next" => self.include(end, Some(Form::Next)),
             b"embed" => self.include(end, Some(Form::Embed)),
@@ -448,66 +329,34 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// A header's name in quotes or angle brackets at `at`, and where it ends. No escapes: a backslash is itself.
-    fn header(&self, at: usize) -> Option<(Form, Vec<u8>, usize)> {
-        let (form, close) = match self.peek(at) {
-            b'"' => (Form::Quoted, b'"'),
-            b'<' => (Form::Angled, b'>'),
-            _ => return None,
-        };
-        let mut name = Vec::new();
-        let mut i = at + 1;
-        while i < self.text.len() {
-            match self.text[i] {
-                byte if byte == close => return (!name.is_empty()).then_some((form, name, i + 1)),
-                b'\n' => return None,
-                byte => match self.splice(i) {
-                    Some(next) => i = next,
-                    None => {
-                        name.push(byte);
-                        i += 1;
-                    }
-                },
-            }
-        }
-        None
-    }
-
-    fn ends_line(&self, at: usize) -> bool {
-        let at = self.space(at);
-        at >= self.text.len()
-            || matches!(self.text[at], b'\n' | b'\r')
-            || (self.text[at] == b'/' && self.peek(at + 1) == b'/')
-    }
-
     fn include(&mut self, at: usize, form: Option<Form>) {
-        let at = self.space(at);
-        if let Some((own, name, end)) = self.header(at) {
+        let at = self.lex.space(at);
+        if let Some((own, name, end)) = self.lex.header(at) {
             self.out.uses.push((form.unwrap_or(own), name.into()));
             self.at = end;
-        } else if is_ident_start(self.peek(at)) {
-            let (name, end) = self.word(at);
-            if self.ends_line(end) && form != Some(Form::Embed) && !name.starts_with(b"__") {
+        } else if is_ident_start(self.lex.peek(at)) {
+            let (name, end) = self.lex.word(at);
+            if self.lex.ends_line(end) && form != Some(Form::Embed) && !name.starts_with(b"__") {
                 self.out.computed.push(Computed { name: name.into(), has: false });
             } else {
                 self.out.flags |= flag::COMPUTED;
             }
             self.at = end;
-        } else if !self.ends_line(at) && !matches!(self.peek(at), b'"' | b'<') {
+        } else if !self.lex.ends_line(at) && !matches!(self.lex.peek(at), b'"' | b'<') {
             self.out.flags |= flag::COMPUTED;
         }
     }
 
     fn define(&mut self, at: usize) {
-        let at = self.space(at);
-        if !is_ident_start(self.peek(at)) {
+        let at = self.lex.space(at);
+        if !is_ident_start(self.lex.peek(at)) {
             return;
         }
-        let (name, end) = self.word(at);
+        let (name, end) = self.lex.word(at);
         self.at = end;
         let hash = hash32(&name);
-        let (body, parameters) = if self.peek(end) == b'(' {
-            let rest = &self.text[end..];
+        let (body, parameters) = if self.lex.peek(end) == b'(' {
+            let rest = &self.lex.text[end..];
             let close = memchr2(b')', b'\n', rest).unwrap_or(rest.len());
             (Body::Complex, (end, end + close))
         } else {
@@ -518,14 +367,14 @@ impl<'t> Scanner<'t> {
     }
 
     fn body(&self, at: usize) -> Body {
-        let at = self.space(at);
-        if let Some((form, name, end)) = self.header(at) {
-            return if self.ends_line(end) { Body::Header(form, name.into()) } else { Body::Complex };
+        let at = self.lex.space(at);
+        if let Some((form, name, end)) = self.lex.header(at) {
+            return if self.lex.ends_line(end) { Body::Header(form, name.into()) } else { Body::Complex };
         }
-        match self.peek(at) {
+        match self.lex.peek(at) {
             byte if is_ident_start(byte) => {
-                let (word, end) = self.word(at);
-                if self.ends_line(end) { Body::Alias(hash32(&word)) } else { Body::Complex }
+                let (word, end) = self.lex.word(at);
+                if self.lex.ends_line(end) { Body::Alias(hash32(&word)) } else { Body::Complex }
             }
             b'<' | b'"' => Body::Complex,
             _ => Body::Plain,
@@ -534,17 +383,17 @@ impl<'t> Scanner<'t> {
 
     /// `#line 7 "name"` and `# 7 "name"`, from the number on.
     fn line_marker(&mut self, at: usize) {
-        let mut i = self.space(at);
-        while self.peek(i).is_ascii_digit() {
+        let mut i = self.lex.space(at);
+        while self.lex.peek(i).is_ascii_digit() {
             i += 1;
         }
-        i = self.space(i);
+        i = self.lex.space(i);
         self.at = i;
-        if self.peek(i) != b'"' {
+        if self.lex.peek(i) != b'"' {
             return;
         }
-        let end = self.literal_end(i);
-        let inner = &self.text[i + 1..end.saturating_sub(1).max(i + 1)];
+        let end = self.lex.literal_end(i);
+        let inner = &self.lex.text[i + 1..end.saturating_sub(1).max(i + 1)];
         self.at = end;
         // Without its escapes, of which only these occur in names of files.
         let mut name = Vec::with_capacity(inner.len());
@@ -559,14 +408,14 @@ impl<'t> Scanner<'t> {
     }
 
     fn pragma(&mut self, at: usize) {
-        let (first, end) = self.word(self.space(at));
-        let (second, end) = self.word(self.space(end));
-        match (first.as_slice(), second.as_slice()) {
+        let (first, end) = self.lex.word(self.lex.space(at));
+        let (second, end) = self.lex.word(self.lex.space(end));
+        match (&*first, &*second) {
             // gcc looks for the file and compares its date; clang 14 looks for the better header.
             (b"GCC", b"dependency") | (b"clang", b"include_instead") => {
-                let open = self.space(end);
-                let open = if self.peek(open) == b'(' { self.space(open + 1) } else { open };
-                match self.header(open) {
+                let open = self.lex.space(end);
+                let open = if self.lex.peek(open) == b'(' { self.lex.space(open + 1) } else { open };
+                match self.lex.header(open) {
                     Some((form, name, end)) => {
                         self.out.uses.push((form, name.into()));
                         self.at = end;
@@ -582,18 +431,19 @@ impl<'t> Scanner<'t> {
     /// `import name;`, `import <name>;`, `module;`, `module name;`, `export module name;`, `@import name;`.
     fn module_line(&mut self) {
         let at = self.at;
-        let is_objc = self.peek(at) == b'@';
-        let (mut word, mut end) = self.word(at + usize::from(is_objc));
-        if word == b"export" {
-            (word, end) = self.word(self.space(end));
+        let is_objc = self.lex.peek(at) == b'@';
+        let (mut word, mut end) = self.lex.word(at + usize::from(is_objc));
+        if *word == *b"export" {
+            (word, end) = self.lex.word(self.lex.space(end));
         }
-        let rest = self.space(end);
-        let shaped = match word.as_slice() {
+        let rest = self.lex.space(end);
+        let shaped = match &*word {
             b"import" if is_objc => true,
             b"import" => {
-                self.header(rest).is_some_and(|(_, _, end)| self.peek(self.space(end)) == b';') || self.named(rest)
+                self.lex.header(rest).is_some_and(|(_, _, end)| self.lex.peek(self.lex.space(end)) == b';')
+                    || self.named(rest)
             }
-            b"module" => self.peek(rest) == b';' || self.named(rest),
+            b"module" => self.lex.peek(rest) == b';' || self.named(rest),
             _ => false,
         };
         if shaped {
@@ -604,10 +454,12 @@ impl<'t> Scanner<'t> {
     /// `a.b:c ;` at `at`, on one line.
     fn named(&self, at: usize) -> bool {
         let mut end = at;
-        while is_ident(self.peek(end)) && end < self.text.len() || matches!(self.peek(end), b'.' | b':' | b' ') {
+        while is_ident(self.lex.peek(end)) && end < self.lex.text.len()
+            || matches!(self.lex.peek(end), b'.' | b':' | b' ')
+        {
             end += 1;
         }
-        end > at && self.peek(end) == b';' && (is_ident_start(self.peek(at)) || self.peek(at) == b':')
+        end > at && self.lex.peek(end) == b';' && (is_ident_start(self.lex.peek(at)) || self.lex.peek(at) == b':')
     }
 
     /// Looks at the watched words in a run of ordinary text; true if one moved the position.
@@ -620,9 +472,9 @@ impl<'t> Scanner<'t> {
             if found < start {
                 continue;
             }
-            let first = self.word_start(found).max(start);
-            let (word, after) = self.word(first);
-            match word.as_slice() {
+            let first = self.lex.word_start(found).max(start);
+            let (word, after) = self.lex.word(first);
+            match &*word {
                 b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
                 b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
                 b"__has_include" | b"__has_include_next" | b"__has_embed" => {
@@ -646,8 +498,8 @@ impl<'t> Scanner<'t> {
     /// The operand of `__has_include` or of a macro that by its name passes it on; where to go on, if a literal
     /// was read.
     fn has(&mut self, word: &[u8], after: usize, is_wrapper: bool) -> Option<usize> {
-        let open = self.space(after);
-        if self.peek(open) != b'(' {
+        let open = self.lex.space(after);
+        if self.lex.peek(open) != b'(' {
             // As in `defined(__has_include)`; as a macro's body it makes that macro another name of it.
             if let Some(define) = &self.define
                 && !is_wrapper
@@ -660,8 +512,8 @@ impl<'t> Scanner<'t> {
             }
             return None;
         }
-        let at = self.space(open + 1);
-        if let Some((own, name, end)) = self.header(at) {
+        let at = self.lex.space(open + 1);
+        if let Some((own, name, end)) = self.lex.header(at) {
             let form = match word {
                 b"__has_include_next" => Form::Next,
                 b"__has_embed" => Form::Embed,
@@ -670,7 +522,7 @@ impl<'t> Scanner<'t> {
             self.out.uses.push((form, name.into()));
             return Some(end);
         }
-        let (name, end) = self.word(at);
+        let (name, end) = self.lex.word(at);
         if let Some(define) = &self.define
             && self.is_parameter(define, &name)
         {
@@ -681,7 +533,7 @@ impl<'t> Scanner<'t> {
             }
         } else if is_wrapper {
             self.out.wrapper_calls.push(hash32(word));
-        } else if !name.is_empty() && self.peek(self.space(end)) == b')' {
+        } else if !name.is_empty() && self.lex.peek(self.lex.space(end)) == b')' {
             self.out.computed.push(Computed { name: name.into(), has: true });
         } else {
             self.out.flags |= flag::COMPUTED_HAS;
@@ -690,7 +542,7 @@ impl<'t> Scanner<'t> {
     }
 
     fn is_parameter(&self, define: &Current, name: &[u8]) -> bool {
-        let list = &self.text[define.parameters.0..define.parameters.1];
+        let list = &self.lex.text[define.parameters.0..define.parameters.1];
         (name == b"__VA_ARGS__" && memmem::find(list, b"...").is_some())
             || list.split(|b| !is_ident(*b)).any(|parameter| !parameter.is_empty() && parameter == name)
     }

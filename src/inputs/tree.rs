@@ -24,6 +24,9 @@ const LISTINGS_MAX: u32 = 8;
 /// The step between two places in the order of paths when they are dealt anew.
 const LABEL_STEP: u64 = 1 << 32;
 
+/// What is kept of the buffer that files are read into, bytes.
+const BUFFER_BYTES_MAX: usize = 1 << 20;
+
 type Done<T = ()> = Result<T, Undecidable>;
 
 impl Node {
@@ -328,6 +331,7 @@ impl Graph {
         let read = self.read_content(id, &mut bytes);
         let done = read.map(|read| self.keep_content(id, read, &bytes, follow));
         bytes.clear();
+        bytes.shrink_to(BUFFER_BYTES_MAX);
         self.buffer = bytes;
         done
     }

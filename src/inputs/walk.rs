@@ -189,7 +189,7 @@ impl Graph {
         // Not seen: another directive may want it followed.
         self.lookups[id as usize].seen = 0;
         for leaf in self.lookups[id as usize].targets.clone() {
-            self.arrive(walk, leaf)?;
+            self.arrive(walk, leaf, false)?;
         }
         Ok(())
     }
@@ -219,12 +219,16 @@ impl Graph {
     }
 
     /// From a path as found to the real file, which is put into the closure.
-    fn arrive(&mut self, walk: &mut Walk<'_>, leaf: NodeId) -> Done<NodeId> {
-        let mut end = leaf;
+    fn arrive(&mut self, walk: &mut Walk<'_>, leaf: NodeId, follow: bool) -> Done<NodeId> {
+        let mut trail = Vec::new();
         self.check(leaf)?;
-        if self.kind(leaf) == Some(Kind::Link) {
-            let mut trail = vec![leaf];
-            end = self.follow(leaf, &mut trail, &mut 0)?.ok_or(Reason::Changing)?;
+        let end = match self.kind(leaf) {
+            Some(Kind::Link) => self.follow(leaf, &mut trail, &mut 0)?.ok_or(Reason::Changing)?,
+            _ => leaf,
+        };
+        self.load(end, follow)?;
+        if end != leaf {
+            self.mark(walk, leaf)?;
             self.mark_all(walk, &trail)?;
         }
         self.mark(walk, end)?;
@@ -244,12 +248,7 @@ impl Graph {
     }
 
     fn follow_text(&mut self, walk: &mut Walk<'_>, leaf: NodeId) -> Done {
-        self.check(leaf)?;
-        if self.kind(leaf) == Some(Kind::File) {
-            self.load(leaf, true)?;
-        }
-        let end = self.arrive(walk, leaf)?;
-        self.load(end, true)?;
+        let end = self.arrive(walk, leaf, true)?;
         let Data::File(file) = &self.node(end).data else { return Err(Reason::Changing.into()) };
         let Some(text) = file.text.clone() else { return Err(Reason::Changing.into()) };
         for dir in [self.node(leaf).parent, self.node(end).parent] {
@@ -429,7 +428,11 @@ impl Walk<'_> {
             return Ok(());
         }
         let plan = self.want.plan;
-        let times = if plan.epoch_fixed { 0 } else { flag::DATE_TIME | flag::TIMESTAMP };
+        // Some build systems define the macros of time to constants.
+        let is_fixed = |name: &[u8]| plan.epoch_fixed || plan.defines.iter().any(|(defined, _)| defined == name);
+        let is_free = |names: &[&[u8]], bit| if names.iter().all(|name| is_fixed(name)) { 0 } else { bit };
+        let times =
+            is_free(&[b"__DATE__", b"__TIME__"], flag::DATE_TIME) | is_free(&[b"__TIMESTAMP__"], flag::TIMESTAMP);
         let is_cxx = matches!(plan.language, Language::Cxx | Language::ObjCxx | Language::ObjC);
         let modules = if is_cxx { flag::MODULES } else { 0 };
         for (bits, reason) in [

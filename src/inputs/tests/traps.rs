@@ -202,6 +202,9 @@ fn what_the_sandbox_could_not_reproduce_stays_here() {
     let mut fixed = plan("a.c", &[]);
     fixed.epoch_fixed = true;
     check(&Tree::new(&[("a.c", "char *d = __DATE__;")]), &fixed, &["f a.c"]);
+    let mut redacted = plan("a.c", &[]);
+    redacted.defines = ["__DATE__", "__TIME__"].map(|name| (name.into(), b"\"redacted\"".to_vec())).into();
+    check(&Tree::new(&[("a.c", "char *d = __DATE__;")]), &redacted, &["f a.c"]);
     let mut defined = plan("a.c", &[]);
     defined.defines.push((b"WHEN".to_vec(), b"__TIME__".to_vec()));
     check_refused(&Tree::new(&[("a.c", "")]), &defined, local(Reason::Timestamp));
