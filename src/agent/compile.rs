@@ -214,6 +214,7 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
         LookupError::Local(reason) => reason,
     })?;
     known.compiler = toolchain.label();
+    plain_loader(&request, &toolchain)?;
     let invocation = Invocation {
         argv,
         cwd,
@@ -240,6 +241,27 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
         agent.records().asked_compiler();
     }
     Ok(Unit { view, closure, argv })
+}
+
+/// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
+/// the compiler's own would be taken from there.
+fn plain_loader(request: &Request, toolchain: &Toolchain) -> Result<(), Reason> {
+    let Some((_, dirs)) = request.env.iter().find(|(k, _)| k == b"LD_LIBRARY_PATH") else { return Ok(()) };
+    let is_library = |name: &[u8]| name.windows(3).any(|w| w == b".so");
+    let parts = || toolchain.manifest.parts.iter().map(|p| &p.path).filter(|p| is_library(p.name()));
+    for dir in dirs.split(|b| *b == b':' || *b == b';') {
+        // An empty element is the working directory.
+        let dir = absolute(&request.cwd, if dir.is_empty() { b"." } else { dir });
+        let other = |part: &AbsPath| {
+            let there = [&dir[..], b"/", part.name()].concat();
+            let real = |path: &[u8]| std::fs::canonicalize(OsStr::from_bytes(path)).ok();
+            real(&there).is_some_and(|found| Some(found) != real(part.as_bytes()))
+        };
+        if parts().any(other) {
+            return Err(Reason::Environment);
+        }
+    }
+    Ok(())
 }
 
 /// In a container or a chroot the launcher's paths mean other files than the agent's.
