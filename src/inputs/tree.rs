@@ -440,6 +440,9 @@ impl Graph {
     /// Whether everything that a closure holds, and every directory it searched, is as it was.
     pub(super) fn recheck(&mut self, closure: &Closure) -> bool {
         let version = self.version;
+        if closure.absent.iter().any(|id| self.check(*id).is_err()) {
+            return false;
+        }
         for (id, named) in closure.nodes.iter().zip(closure.entries.iter()) {
             let done = match self.kind(*id) {
                 Some(Kind::File) => self.load(*id, false),
@@ -451,6 +454,6 @@ impl Graph {
                 return false;
             }
         }
-        true
+        self.version == version
     }
 }
