@@ -107,7 +107,7 @@ impl Graph {
         if self.node(id).checked >= self.tick && self.node(id).checked > 0 {
             return Ok(());
         }
-        // A watch that was drained after the arrival, and that covers a file long quiet, could be believed here instead.
+        // Here a watch that was drained after the arrival could be believed instead, for a file that was long quiet.
         let seen = self.arrivals.last();
         let stat = match self.world.stat(&self.node(id).path) {
             Ok(stat) => Some(stat),

@@ -621,7 +621,8 @@ proptest::proptest! {
                         proptest::prop_assert_eq!(was_fresh, entries(last) == entries(old));
                     }
                     for named in old.entries.iter() {
-                        proptest::prop_assert!(bench.fake.is_real(named.entry.path.as_bytes()), "{:?}", named.entry.path);
+                        let path = &named.entry.path;
+                        proptest::prop_assert!(bench.fake.is_real(path.as_bytes()), "{path:?}");
                     }
                 }
                 (old, new) => {
