@@ -103,6 +103,15 @@ pub struct Cost {
     pub setup_cpu_us: u64,
 }
 
+/// That this machine can isolate a job, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capable {
+    /// Who its jobs are.
+    pub identities: policy::Identities,
+    /// What holds them.
+    pub enforced: Enforced,
+}
+
 /// Which barriers hold a job beyond the ones without which it does not start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforced {
