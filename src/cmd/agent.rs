@@ -61,6 +61,7 @@ fn detach(args: &Agent) -> Result<u8, Failure> {
     if !alone {
         command.process_group(0);
     }
+    crate::sandbox::close_inherited_descriptors();
     let child = command.spawn().map_err(|e| Failure::new(format!("{} could not be started: {e}", mesh.display())))?;
     // It lives longer than this process, which nobody waits on.
     drop(child);
