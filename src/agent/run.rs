@@ -188,6 +188,7 @@ async fn make(
         stop: Notify::new(),
         served: Mutex::default(),
         natives: Mutex::default(),
+        memory: Mutex::default(),
         nearby,
         loopback,
         config,

@@ -173,7 +173,8 @@ fn accept(agent: &Agent) -> Result<(&Server, Accepted<'_>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
-        admit::admit(&Ledger { slots: server.slots, accepted: *accepted, closed: closed(agent) })?;
+        let memory_free_kib = agent.memory_free_kib();
+        admit::admit(&Ledger { slots: server.slots, accepted: *accepted, closed: closed(agent), memory_free_kib })?;
         *accepted += 1;
     }
     agent.load_changed();
