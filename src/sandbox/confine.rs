@@ -1,9 +1,9 @@
 //! Landlock rules and the system call filter (DO).
 //!
 //! The filter is a list of what is refused, not of what is allowed. Rejected: a list of what is allowed. Compilers of
-//! all versions from all distributions run here; a harmless call that such a list forgot would not be an attack stopped but a
-//! compile that ends otherwise than at home. What the list must therefore be sure of is that it is complete: calls
-//! newer than [`NEWEST`] do not exist for a job, and neither does any other architecture's way into the kernel.
+//! all versions from all distributions run here; a harmless call that such a list forgot would not be an attack stopped
+//! but a compile that ends otherwise than at home. A list of what is refused must be complete instead: so
+//! calls newer than [`NEWEST`] do not exist for a job, nor does any other architecture's way into the kernel.
 
 use super::{
     Landlock, Step,

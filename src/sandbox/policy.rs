@@ -107,7 +107,7 @@ pub const NOBODY: u32 = 65_534;
 pub enum Identities {
     /// The agent is root: a user for each slot.
     PerSlot,
-    /// The agent is root where no other user than the lowest exist, as in some containers: one user for all slots. Their
+    /// The agent is root where only the lowest users exist, as in some containers: one user for all slots. Their
     /// processes are counted together, but do not see each other.
     Shared,
     /// The agent is an ordinary user.

@@ -223,8 +223,8 @@ pub struct OwnedOrder {
     pub slot: u16,
 }
 
-/// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed, though
-/// that is not waited for.
+/// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed,
+/// though that is not waited for.
 ///
 /// # Errors
 /// As [`Worker::run`], as the client is told; the log (debug) has the rest.

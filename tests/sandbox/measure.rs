@@ -68,12 +68,28 @@ fn a_strict_root_of_500_files() {
             let (after, wall) = (cpu_us(), start.elapsed().as_micros() as usize / RUNS);
             stage.sort_unstable();
             let per_run = |at: usize| (after[at] - before[at]) / RUNS as u64;
-            eprintln!(
-                "{name}, {files} files: agent {} us CPU, job's processes {} us CPU, staging {} us wall, all {wall} us wall",
-                per_run(0),
-                per_run(1),
-                stage[RUNS / 2],
-            );
+            let (agent, children, stage) = (per_run(0), per_run(1), stage[RUNS / 2]);
+            eprintln!("{name}, {files} files, us: agent {agent} CPU, job {children} CPU, stage {stage}, all {wall}");
         }
+    }
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn a_toolchains_tree() {
+    let Some(world) = World::new() else { return };
+    for driver in ["gcc", "clang"] {
+        let Some(toolchain) = crate::world::toolchain(driver) else { return };
+        let size = |part: &Part| if let PartNode::File { size, .. } = part.node { size } else { 0 };
+        let bytes: u64 = toolchain.parts.iter().map(size).sum();
+        let (before, start) = (cpu_us(), Instant::now());
+        world.worker.prepare(&toolchain, &toolchain.fingerprint()).unwrap();
+        let (wall, after) = (start.elapsed(), cpu_us());
+        eprintln!(
+            "{driver}: {} parts, {} MB: {} us CPU, {wall:?}",
+            toolchain.parts.len(),
+            bytes / 1_000_000,
+            after[0] - before[0]
+        );
     }
 }
