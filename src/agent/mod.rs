@@ -52,6 +52,9 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// What `-march=native` and its kin come to, by compiler and command; nothing if that cannot be told.
+type Natives = HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>;
+
 /// One user's agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -75,8 +78,7 @@ pub struct Agent {
     leaving: CancellationToken,
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
-    /// What `-march=native` and its kin mean here, by compiler and command; nothing if that cannot be told.
-    natives: Mutex<HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>>,
+    natives: Mutex<Natives>,
     /// When the system was asked for its free memory, and what it said.
     memory: Mutex<Option<(u64, Option<u64>)>>,
     nearby: nearby::Nearby,

@@ -10,6 +10,5 @@ mod collect;
 mod compile;
 mod escape;
 mod kill;
-mod measure;
 mod ordinary;
 mod world;
