@@ -113,7 +113,7 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
                     };
                 }
             },
-            () = client.gone() => {
+            _ = client.gone() => {
                 agent.peers.inviter.close();
                 agent.announce();
                 return Ok(());

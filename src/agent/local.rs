@@ -84,15 +84,20 @@ impl Client {
         self.writer.write_all(&bytes).await
     }
 
-    /// Ends when the other end has closed the connection. It never says anything after its question.
-    pub(super) async fn gone(&mut self) {
-        gone(&mut self.reader).await;
+    /// Ends when the other end has closed the connection. All that it may say after its question is one byte.
+    pub(super) async fn gone(&mut self) -> Option<u8> {
+        gone(&mut self.reader).await
     }
 }
 
-async fn gone(reader: &mut OwnedReadHalf) {
-    let mut byte = [0; 64];
-    while reader.read(&mut byte).await.is_ok_and(|n| n > 0) {}
+async fn gone(reader: &mut OwnedReadHalf) -> Option<u8> {
+    let (mut buffer, mut last) = ([0; 64], None);
+    while let Ok(read) = reader.read(&mut buffer).await
+        && read > 0
+    {
+        last = Some(buffer[read - 1]);
+    }
+    last
 }
 
 async fn read_ask(reader: &mut OwnedReadHalf) -> io::Result<Ask> {
@@ -118,7 +123,7 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
         tokio::select! {
             verdict = &mut work => break verdict,
             _ = beat.tick() => client.tell(&Tell::Beat).await?,
-            () = gone(&mut client.reader) => return Ok(()),
+            _ = gone(&mut client.reader) => return Ok(()),
         }
     };
     stop.disarm();
@@ -127,7 +132,13 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
             // The connection is the launcher's lease of a local slot: it ends with the compiler.
             let _lease = agent.local_lease();
             client.tell(&Tell::Local { reason, fallback }).await?;
-            client.gone().await;
+            // After a compile that failed remotely the launcher says with what status it ended here.
+            let status = client.gone().await;
+            if reason == crate::reason::Reason::CompileError && status == Some(0) {
+                tracing::warn!("a compile failed remotely and succeeded here");
+                agent.records().discrepancy();
+                agent.changed();
+            }
         }
         compile::Verdict::Done { text, placed } => {
             let bytes = |p: &std::path::PathBuf| p.as_os_str().as_bytes().to_vec();

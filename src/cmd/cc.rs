@@ -29,7 +29,7 @@ use std::{
             ffi::{OsStrExt, OsStringExt},
             fs::MetadataExt,
             net::UnixStream,
-            process::CommandExt,
+            process::{CommandExt, ExitStatusExt},
         },
     },
     path::{Path, PathBuf},
@@ -41,6 +41,9 @@ use std::{
 const EXIT_NOT_FOUND: i32 = 127;
 /// The compiler cannot be executed.
 const EXIT_NOT_EXECUTABLE: i32 = 126;
+/// A shell's status for a program that was ended by a signal, to which the signal's number is added; only where the signal
+/// itself does not end this process.
+const EXIT_SIGNAL: i32 = 128;
 /// `MESH_FALLBACK=0` and the unit would have been compiled here.
 const EXIT_NO_FALLBACK: i32 = 111;
 
@@ -154,9 +157,35 @@ impl Launch {
                     say(&format!("mesh: not compiled remotely and MESH_FALLBACK=0. {} ({reason})", reason.text()));
                     std::process::exit(EXIT_NO_FALLBACK);
                 }
-                self.become_compiler(lease, reason)
+                match lease {
+                    Some(lease) if reason == Reason::CompileError => self.run_again(lease),
+                    lease => self.become_compiler(lease, reason),
+                }
             }
         }
+    }
+
+    /// The unit failed remotely: it is compiled here, what the user sees is this compiler's, and the agent is told how it
+    /// ended, so that a failure that was not one is counted.
+    fn run_again(&self, mut lease: UnixStream) -> ! {
+        let Ok(status) = self.command().status() else { self.become_compiler(Some(lease), Reason::CompileError) };
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        let _ = lease.write_all(&[code.unwrap_or(u8::MAX)]);
+        drop(lease);
+        match (code, status.signal().and_then(rustix::process::Signal::from_named_raw)) {
+            (Some(code), _) => std::process::exit(code.into()),
+            (None, Some(signal)) => {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+                std::process::exit(EXIT_SIGNAL + signal.as_raw())
+            }
+            (None, None) => std::process::exit(EXIT_SIGNAL),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.found.path);
+        command.arg0(&self.argv[0]).args(&self.argv[1..]).env(env::DEPTH, "1");
+        command
     }
 
     /// Asks the agent. Every trouble is an answer: local.
@@ -243,9 +272,7 @@ impl Launch {
         if let Some(lease) = &lease {
             let _ = rustix::io::fcntl_setfd(lease, rustix::io::FdFlags::empty());
         }
-        let mut command = Command::new(&self.found.path);
-        command.arg0(&self.argv[0]).args(&self.argv[1..]).env(env::DEPTH, "1");
-        let error = command.exec();
+        let error = self.command().exec();
         say(&format!("mesh: {} could not be run: {error}.", self.found.path.display()));
         std::process::exit(EXIT_NOT_EXECUTABLE)
     }
