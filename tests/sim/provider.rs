@@ -96,11 +96,13 @@ impl World {
             return;
         };
         let machine = &self.machines[m];
+        let client = self.machines[machine.ends[&conn].peer].id;
         let ledger = Ledger {
             slots: machine.slots,
             accepted: machine.accepted,
             closed: self.closed(m),
             memory_free_kib: None,
+            client: machine.members.as_ref().and_then(|all| all.get(&client)).map(|member| member.role),
         };
         if let Err(refusal) = admit::admit(&ledger) {
             self.note("turned down", [m, conn, 0]);
