@@ -19,23 +19,63 @@ pub(crate) enum End {
 /// Something that a checker looks at.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
-    Slots { provider: usize, slots: u32 },
-    Admitted { machine: usize, role: Role },
-    Asked { request: u32, deadline: Micros, oracle: Digest },
-    Ended { request: u32, end: End },
-    Outputs { paths: &'a [AbsPath], dirs: &'a [AbsPath] },
-    Accepted { provider: usize },
-    Released { provider: usize },
-    Started { provider: usize, client: usize },
-    Stopped { provider: usize },
-    Blob { digest: Digest, bytes: &'a [u8] },
-    Crashed { provider: usize },
+    Slots {
+        provider: usize,
+        slots: u32,
+    },
+    Admitted {
+        machine: usize,
+        role: Role,
+    },
+    Asked {
+        request: u32,
+        deadline: Micros,
+        oracle: Digest,
+    },
+    Ended {
+        request: u32,
+        end: End,
+    },
+    Outputs {
+        paths: &'a [AbsPath],
+        dirs: &'a [AbsPath],
+    },
+    Accepted {
+        provider: usize,
+    },
+    Released {
+        provider: usize,
+    },
+    Started {
+        provider: usize,
+        client: usize,
+    },
+    Stopped {
+        provider: usize,
+    },
+    Blob {
+        digest: Digest,
+        bytes: &'a [u8],
+    },
+    Crashed {
+        provider: usize,
+    },
     /// Two machines have shaken hands.
-    Handshake { dialler: usize, other: usize },
+    Handshake {
+        dialler: usize,
+        other: usize,
+    },
     /// A connection stands at one end.
-    Stands { machine: usize, peer: usize, conn: usize },
+    Stands {
+        machine: usize,
+        peer: usize,
+        conn: usize,
+    },
     /// It no longer does.
-    Falls { machine: usize, conn: usize },
+    Falls {
+        machine: usize,
+        conn: usize,
+    },
     /// From now on connections may end for reasons that are not the machines' own.
     Trouble,
 }
@@ -235,5 +275,98 @@ impl Checkers {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Digest = Digest([1; 32]);
+
+    /// What the checkers say in the end to this story.
+    fn told(story: Vec<Seen<'_>>) -> String {
+        let mut checkers = Checkers::default();
+        checkers.see(0, Seen::Slots { provider: 0, slots: 1 });
+        checkers.see(0, Seen::Admitted { machine: 0, role: Role::Peer });
+        checkers.see(0, Seen::Admitted { machine: 1, role: Role::Client });
+        checkers.see(0, Seen::Admitted { machine: 2, role: Role::Worker });
+        for (at, seen) in story.into_iter().enumerate() {
+            checkers.see(at as u64, seen);
+            if let Some(complaint) = checkers.complaint() {
+                return complaint;
+            }
+        }
+        checkers.over().err().unwrap_or_default()
+    }
+
+    fn asked() -> Seen<'static> {
+        Seen::Asked { request: 7, deadline: 3, oracle: GOOD }
+    }
+
+    fn remote(object: Digest) -> Seen<'static> {
+        Seen::Ended { request: 7, end: End::Remote { object } }
+    }
+
+    fn started(client: usize) -> Seen<'static> {
+        Seen::Started { provider: 0, client }
+    }
+
+    #[test]
+    fn a_story_without_fault_is_let_pass() {
+        let accepted = || Seen::Accepted { provider: 0 };
+        let (released, stopped) = (Seen::Released { provider: 0 }, Seen::Stopped { provider: 0 });
+        assert_eq!(told(vec![asked(), accepted(), remote(GOOD), released]), "");
+        assert_eq!(told(vec![started(1), stopped]), "");
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let accepted = || Seen::Accepted { provider: 0 };
+        let path = [AbsPath::new("/etc/passwd").expect("normal")];
+        let dirs = [AbsPath::new("/w").expect("normal")];
+        let falls = |conn| {
+            let stands = |machine, peer| Seen::Stands { machine, peer, conn };
+            vec![stands(0, 1), stands(1, 0), Seen::Falls { machine: 0, conn }]
+        };
+        let stories = [
+            (vec![asked()], "never ended"),
+            (vec![asked(), remote(GOOD), remote(GOOD)], "ended twice"),
+            (vec![asked(), remote(Digest([2; 32]))], "another object"),
+            (vec![asked(), accepted(), accepted(), started(1), remote(GOOD)], "after its deadline"),
+            (vec![accepted(), accepted(), accepted()], "accepted 3 offers"),
+            (vec![started(1), started(1)], "runs 2 jobs"),
+            (vec![started(3)], "no member"),
+            (vec![started(2)], "may not submit"),
+            (vec![Seen::Started { provider: 1, client: 0 }], "runs 1 jobs"),
+            (vec![started(1)], "nobody asked for"),
+            (vec![Seen::Blob { digest: GOOD, bytes: b"other" }], "something else"),
+            (vec![Seen::Outputs { paths: &path, dirs: &dirs }], "outside"),
+            ((0..9).map(|_| Seen::Handshake { dialler: 0, other: 1 }).collect(), "in a row"),
+            ([falls(1), falls(2)].into_iter().flatten().collect(), "gave up connection 2"),
+        ];
+        for (story, words) in stories {
+            let said = told(story);
+            assert!(said.contains(words), "{words:?} was expected, {said:?} was said");
+        }
+    }
+
+    #[test]
+    fn views_that_differ_are_told() {
+        let view = |machine: usize, peer: usize, conn: usize| View {
+            machine,
+            records: GOOD,
+            links: BTreeMap::from([(peer, conn)]),
+            open: BTreeMap::from([(peer, 1)]),
+        };
+        assert_eq!(Checkers::agree(&[view(0, 1, 5), view(1, 0, 5)]), Ok(()));
+        let said = |one, two| Checkers::agree(&[one, two]).expect_err("they differ");
+        assert!(said(view(0, 1, 5), view(1, 0, 6)).contains("different connections"));
+        assert!(said(view(0, 1, 5), View { records: Digest([2; 32]), ..view(1, 0, 5) }).contains("different records"));
+        assert!(
+            said(view(0, 1, 5), View { links: BTreeMap::new(), ..view(1, 0, 5) }).contains("different connections")
+        );
+        let twice = View { open: BTreeMap::from([(1, 2)]), ..view(0, 1, 5) };
+        assert!(said(twice, view(1, 0, 5)).contains("2 connections"));
     }
 }

@@ -104,13 +104,7 @@ impl World {
     }
 
     /// Lies about what a compile made.
-    pub(crate) fn deliver_lie(
-        &mut self,
-        m: usize,
-        key: (ConnId, Stream),
-        lie: Lie,
-        mut made: Vec<(AbsPath, Vec<u8>)>,
-    ) {
+    pub(crate) fn deliver_lie(&mut self, m: usize, key: (ConnId, Stream), lie: Lie, mut made: Vec<(AbsPath, Vec<u8>)>) {
         self.note("lies", [m, key.0, lie as usize]);
         let mut said = outcome(&made);
         match lie {
@@ -182,7 +176,7 @@ impl World {
             }
             9 => self.send_parcel(m, conn, CONTROL, Parcel::Frame(vec![3, 0, 0, 0, 250, 1, 2])),
             10 => self.send_forgeries(m, conn),
-            11 => self.send_chain(m, conn),
+            11 if self.lies_in_chains => self.send_chain(m, conn),
             _ => {
                 let boast = Load { slots: u16::MAX, accepted: 0, own: 0, closed: None };
                 self.send(m, conn, CONTROL, &Control::Load(boast));

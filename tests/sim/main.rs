@@ -168,6 +168,7 @@ fn partitions(world: &mut World) {
 fn liars(world: &mut World, late: usize) {
     let machines = world.machines.len();
     world.lies_until = TROUBLE;
+    world.lies_in_chains = world.clock.random.chance(25);
     world.force_percent = 80;
     let liar = 1 + world.clock.random.index(machines - 1);
     world.machines[liar].nature = Nature::Liar;
@@ -273,7 +274,17 @@ fn partitions_heal_and_leave_no_trace() {
 
 #[test]
 fn liars_gain_nothing() {
-    let must = ["lies", "lied", "violation", "bad blob", "bad names", "refused records", "turned away", "turned down"];
+    let must = [
+        "lies",
+        "lied",
+        "violation",
+        "bad blob",
+        "bad names",
+        "refused records",
+        "turned away",
+        "turned down",
+        "chain",
+    ];
     try_all(Scenario::Liars, &must);
 }
 

@@ -241,6 +241,8 @@ pub(crate) struct World {
     pub(crate) compile_max: Micros,
     /// From then on liars keep quiet.
     pub(crate) lies_until: Micros,
+    /// They sign long chains of admissions, which makes a world slow.
+    pub(crate) lies_in_chains: bool,
 }
 
 impl World {
@@ -261,6 +263,7 @@ impl World {
             typed_addresses: false,
             compile_max: 2 * SECOND,
             lies_until: 0,
+            lies_in_chains: false,
         };
         for m in 0..machines {
             if world.clock.random.chance(40) {
