@@ -3,12 +3,17 @@
 
 use mesh_proto::{
     advert::DiscKey,
+    closure::{Entry, File, Node},
     digest::{Digest, hex},
     hello::{Hello, Sync},
+    job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
+    message::{Answer, Closed, Control, Load, Offer, StreamHead},
+    naming::{NameBatch, NumberSet},
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
+    path::AbsPath,
     peer::PeerId,
-    toolchain::Fingerprint,
+    toolchain::{Fingerprint, Manifest, Part, PartNode},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, fmt::Debug, path::Path};
@@ -117,6 +122,127 @@ fn pairing_is_what_it_always_was() {
     for (at, refusal) in refusals.into_iter().enumerate() {
         check(&format!("pair-refused-{at}"), &FromInviter::Refused(refusal));
     }
+}
+
+fn path(path: &str) -> AbsPath {
+    AbsPath::new(path).expect("normal")
+}
+
+/// A file, a link and a directory, with every field away from its default.
+fn entries() -> Vec<Entry> {
+    let file = File {
+        digest: Digest([0x51; 32]),
+        size: 70_000,
+        mtime_s: -3,
+        mtime_ns: 999_999_999,
+        executable: true,
+        inode: u64::MAX,
+    };
+    vec![
+        Entry { path: path("/w/a b/\u{e9}.c"), node: Node::File(file) },
+        Entry { path: path("/w/link"), node: Node::Symlink { target: b"../x\xff".to_vec() } },
+        Entry { path: AbsPath::root(), node: Node::Directory },
+    ]
+}
+
+fn job() -> Job {
+    Job {
+        toolchain: Fingerprint(Digest([0x52; 32])),
+        argv: vec![b"gcc".to_vec(), b"-c".to_vec(), b"a\xff.c".to_vec(), Vec::new()],
+        env: vec![(b"LANG".to_vec(), b"de_DE.UTF-8".to_vec())],
+        cwd: b"/w/..".to_vec(),
+        output_dirs: vec![path("/w/out")],
+        umask: 0o27,
+        merged_output: true,
+        terminal: Some(Terminal { columns: 200, rows: 50 }),
+        wall_ms_max: 600_000,
+    }
+}
+
+fn numbers() -> NumberSet {
+    NumberSet::new(&mut vec![0, 1, 2, 200, 201, 70_000])
+}
+
+#[test]
+fn closures_and_their_names_are_what_they_always_were() {
+    let [file, link, directory] = entries().try_into().expect("three");
+    check("entry-file", &file);
+    check("entry-symlink", &link);
+    check("entry-directory", &directory);
+    check("names", &NameBatch { first: 300, entries: entries() });
+    check("numbers", &numbers());
+    check("numbers-none", &NumberSet::default());
+}
+
+#[test]
+fn jobs_are_what_they_always_were() {
+    check("job", &job());
+    check("job-plain", &Job { env: vec![], merged_output: false, terminal: None, ..job() });
+    let offer = Offer { job: job(), names: 70_001, closure: numbers() };
+    check("stream-job", &StreamHead::Job(Box::new(offer)));
+    let usage = Usage { user_us: 1, system_us: 128, peak_kib: 16_384, stage_us: 3, run_us: 4, collect_us: 5 };
+    let output =
+        |name: &str, executable| Output { path: path(name), digest: Digest([0x53; 32]), size: 1 << 40, executable };
+    let outcome = Outcome {
+        exit: Exit::Code(0),
+        text: vec![
+            Text { is_stderr: true, bytes: b"a.c:1: warning\n".to_vec() },
+            Text { is_stderr: false, bytes: b"\x00".to_vec() },
+        ],
+        outputs: vec![output("/w/out/a.d", false), output("/w/out/a.o", true)],
+        usage,
+    };
+    check("answer-missing", &Answer::Missing(numbers()));
+    check("answer-done", &Answer::Done(Box::new(outcome.clone())));
+    let killed = Outcome { exit: Exit::Signal(11), text: vec![], outputs: vec![], usage: Usage::default() };
+    check("answer-done-signal", &Answer::Done(Box::new(killed)));
+    check("outcome", &outcome);
+    let refusals = [
+        job::Refusal::Busy,
+        job::Refusal::Paused,
+        job::Refusal::Toolchain,
+        job::Refusal::Missing,
+        job::Refusal::Sandbox,
+        job::Refusal::Collect,
+        job::Refusal::Limit,
+        job::Refusal::Malformed,
+        job::Refusal::Role,
+        job::Refusal::Disk,
+        job::Refusal::Leaving,
+    ];
+    for (at, refusal) in refusals.into_iter().enumerate() {
+        check(&format!("answer-refused-{at}"), &Answer::Refused(refusal));
+    }
+}
+
+#[test]
+fn what_is_said_between_jobs_is_what_it_always_was() {
+    let load = Load { slots: 300, accepted: 7, own: 2, closed: None };
+    check("control-load", &Control::Load(load));
+    for (at, closed) in [Closed::NoSandbox, Closed::Paused, Closed::Role, Closed::Leaving].into_iter().enumerate() {
+        let load = Load { slots: 0, accepted: 0, own: 0, closed: Some(closed) };
+        check(&format!("control-load-closed-{at}"), &Control::Load(load));
+    }
+    check("control-toolchains", &Control::Toolchains(vec![Fingerprint(Digest([0x54; 32]))]));
+    check("control-records", &Control::Records(vec![record()]));
+    check("control-leaving", &Control::Leaving);
+}
+
+#[test]
+fn a_manifest_and_its_fingerprint_are_what_they_always_were() {
+    let file = PartNode::File { digest: Digest([0x55; 32]), size: 1_000_000, executable: true };
+    let manifest = Manifest {
+        driver: path("/usr/bin/gcc"),
+        facts: vec![("target".into(), b"x86_64-linux-gnu".to_vec()), ("specs".into(), b"\xff".to_vec())],
+        parts: vec![
+            Part { path: path("/usr/lib/cc1"), node: file },
+            Part { path: path("/usr/bin/gcc"), node: PartNode::Symlink { target: b"gcc-12".to_vec() } },
+            Part { path: path("/usr/lib/none"), node: PartNode::Directory },
+        ],
+    };
+    check("manifest", &manifest);
+    check("derived-fingerprint", &manifest.fingerprint());
+    check("derived-job-key", &mesh_proto::key::key(&job(), entries().iter()));
 }
 
 #[test]
