@@ -10,12 +10,15 @@ pub struct Job {
     pub toolchain: Fingerprint,
     /// The arguments as the compiler sees them, `argv[0]` first (which the compiler looks at, but which is not what
     /// is run).
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::ARGV_ITEMS_MAX }, _, _>")]
     pub argv: Vec<Vec<u8>>,
     /// The environment, sorted by name.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::ENV_ITEMS_MAX }, _, _>")]
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// The working directory as the client's `PWD` spells it: absolute, may lead through symbolic links.
     pub cwd: Vec<u8>,
     /// The directories, by real path, in which the compiler may create files.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::JOB_OUTPUTS_MAX }, _, _>")]
     pub output_dirs: Vec<AbsPath>,
     /// The client's file creation mask.
     pub umask: u32,
@@ -139,8 +142,10 @@ pub struct Outcome {
     /// How the compiler ended.
     pub exit: Exit,
     /// What it printed.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::JOB_TEXT_PIECES_MAX }, _, _>")]
     pub text: Vec<Text>,
     /// What it made, sorted by path. The bytes follow on the same stream, in this order.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::JOB_OUTPUTS_MAX }, _, _>")]
     pub outputs: Vec<Output>,
     /// What it cost.
     pub usage: Usage,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod advert;
+mod bounded;
 pub mod closure;
 pub mod digest;
 pub mod exchange;

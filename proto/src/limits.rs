@@ -26,6 +26,8 @@ pub const JOB_OUTPUT_BYTES_MAX: u64 = 2 << 30;
 pub const JOB_OUTPUTS_MAX: usize = 64;
 /// What a job may print, both streams together, bytes.
 pub const JOB_TEXT_BYTES_MAX: usize = 64 << 20;
+/// Pieces of text that one job may print, a new one at each change between its two streams.
+pub const JOB_TEXT_PIECES_MAX: usize = 1 << 16;
 /// Arguments of one job, bytes together.
 pub const ARGV_BYTES_MAX: usize = 1 << 20;
 /// Arguments of one job, items.
@@ -38,6 +40,8 @@ pub const ENV_ITEMS_MAX: usize = 512;
 pub const COMPRESSION_RATIO_MAX: u64 = 200;
 /// Entries that one connection may name before it must be opened anew.
 pub const NAMES_MAX: usize = 2_000_000;
+/// Entries named in one frame.
+pub const NAME_BATCH_MAX: usize = 4096;
 /// Wall time of one job, milliseconds.
 pub const JOB_WALL_MS_MAX: u64 = 10 * 60 * 1000;
 /// Jobs at once on one connection.

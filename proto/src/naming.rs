@@ -12,6 +12,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberSet {
     /// How far each run starts after the end of the one before, and how many follow on from there (at least one).
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::CLOSURE_ENTRIES_MAX }, _, _>")]
     runs: Vec<(u32, u32)>,
 }
 
@@ -73,6 +74,7 @@ pub struct NameBatch {
     /// The number of the first.
     pub first: u32,
     /// The entries, in order.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::NAME_BATCH_MAX }, _, _>")]
     pub entries: Vec<Entry>,
 }
 

@@ -1,15 +1,27 @@
 //! Any bytes from another machine: read or refused, never a panic, never memory that was only promised.
 
 use mesh_proto::{
+    closure::{Entry, File, Node},
+    digest::Digest,
+    exchange::{
+        provider::Provider,
+        requester::{Requester, Step},
+    },
     frame,
     hello::{Hello, Sync},
+    job::{Exit, Job, Outcome, Output, Refusal, Usage},
     limits,
     membership::{Body, PublicKey, Record, RecordSet, Role, Verify},
+    message::{Answer, Control, Offer, StreamHead},
+    naming::{NameBatch, Names, NumberSet},
     pairing::{Channel, Code, FromInviter, FromJoiner, Joiner, Window},
+    path::AbsPath,
     peer::PeerId,
+    toolchain::{Fingerprint, Manifest},
 };
 use proptest::prelude::*;
 use rand_core::{CryptoRng, RngCore};
+use std::sync::Arc;
 
 /// Accepts every signature: what gets behind it must be safe too.
 struct Credulous;
@@ -69,6 +81,7 @@ fn read_all(bytes: &[u8]) {
         let _ = RecordSet::new(record, &Credulous);
     }
     let _ = frame::decode::<Body>(bytes);
+    read_jobs(bytes);
     let code = Code::parse("417-otter-maple").expect("a code");
     if let Ok(message) = frame::decode::<FromJoiner>(bytes) {
         let mut window = Window::new(code.clone(), Role::Owner, 0);
@@ -84,6 +97,36 @@ fn read_all(bytes: &[u8]) {
         if let Ok((proven, _)) = joiner.answered(message.clone()) {
             assert!(proven.confirmed(message).is_err(), "an answer confirms nothing");
         }
+    }
+}
+
+/// Everything that reads what is said about jobs.
+fn read_jobs(bytes: &[u8]) {
+    let mut names = Names::default();
+    if let Ok(batch) = frame::decode::<NameBatch>(bytes) {
+        let _ = names.learn(batch);
+    }
+    let job_of = |StreamHead::Job(offer): StreamHead| *offer;
+    let plain = |job: Job| Offer { job, names: 0, closure: NumberSet::default() };
+    let offers = [frame::decode::<StreamHead>(bytes).ok().map(job_of), frame::decode::<Job>(bytes).ok().map(plain)];
+    for offer in offers.into_iter().flatten() {
+        if let Ok(mut provider) = Provider::new(&offer, &names) {
+            let _ = provider.missing(|_| false);
+            let _ = provider.received(bytes);
+        }
+    }
+    let answers = [
+        frame::decode::<Answer>(bytes).ok(),
+        frame::decode::<NumberSet>(bytes).ok().map(Answer::Missing),
+        frame::decode::<Outcome>(bytes).ok().map(|outcome| Answer::Done(Box::new(outcome))),
+    ];
+    for answer in answers.into_iter().flatten() {
+        let _ = Requester::new([], vec![AbsPath::root()]).answer(answer);
+    }
+    let _ = frame::decode::<Entry>(bytes);
+    let _ = frame::decode::<Control>(bytes);
+    if let Ok(manifest) = frame::decode::<Manifest>(bytes) {
+        let _ = manifest.fingerprint();
     }
 }
 
@@ -126,4 +169,171 @@ fn a_promise_of_gigabytes_in_a_few_bytes_is_refused() {
     let bytes = [0x00, 0xff, 0xff, 0xff, 0xff, 0x0f];
     assert!(frame::decode::<Sync>(&bytes).is_err());
     assert!(frame::decode::<Record>(&bytes[1..]).is_err());
+}
+
+/// The lengths at which a list of small items is refused although its frame has room for it.
+#[test]
+fn lists_of_nothing_are_refused_before_they_are_memory() {
+    fn list(count: usize, item: &[u8]) -> Vec<u8> {
+        let mut bytes = postcard::to_stdvec(&count).expect("encodes");
+        (0..count).for_each(|_| bytes.extend_from_slice(item));
+        bytes
+    }
+    // A path is one byte of length and a slash; `2` is a directory.
+    for (count, read) in [(limits::NAME_BATCH_MAX, true), (limits::NAME_BATCH_MAX + 1, false)] {
+        let bytes = [&[0][..], &list(count, &[1, b'/', 2])].concat();
+        assert!(bytes.len() < limits::FRAME_BYTES_MAX);
+        assert_eq!(frame::decode::<NameBatch>(&bytes).is_ok(), read, "{count} names");
+    }
+    for (count, read) in [(limits::CLOSURE_ENTRIES_MAX, true), (limits::CLOSURE_ENTRIES_MAX + 1, false)] {
+        assert_eq!(frame::decode::<NumberSet>(&list(count, &[1, 1])).is_ok(), read, "{count} runs");
+    }
+    // An outcome: exit code 0, its text, no outputs, a usage of six zeros.
+    for (count, read) in [(limits::JOB_TEXT_PIECES_MAX, true), (limits::JOB_TEXT_PIECES_MAX + 1, false)] {
+        let bytes = [&[0, 0][..], &list(count, &[0, 0]), &[0; 7]].concat();
+        assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} texts");
+    }
+    for (count, read) in [(limits::JOB_OUTPUTS_MAX, true), (limits::JOB_OUTPUTS_MAX + 1, false)] {
+        let output = [&[1, b'/'][..], &[0; 34]].concat();
+        let bytes = [&[0, 0, 0][..], &list(count, &output), &[0; 6]].concat();
+        assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} outputs");
+    }
+    // A job: fingerprint, arguments, environment, directory, output directories, umask, flags, wall time.
+    let job = |argv: usize, env: usize, dirs: usize| {
+        let (argv, env, dirs) = (list(argv, &[0]), list(env, &[0, 0]), list(dirs, &[1, b'/']));
+        let bytes = [&[0; 32][..], &argv, &env, &[1, b'/'], &dirs, &[0; 4]].concat();
+        frame::decode::<Job>(&bytes).is_ok()
+    };
+    assert!(job(limits::ARGV_ITEMS_MAX, limits::ENV_ITEMS_MAX, limits::JOB_OUTPUTS_MAX));
+    assert!(!job(limits::ARGV_ITEMS_MAX + 1, 0, 0));
+    assert!(!job(0, limits::ENV_ITEMS_MAX + 1, 0));
+    assert!(!job(0, 0, limits::JOB_OUTPUTS_MAX + 1));
+}
+
+/// Any entry, valid or not in what it says of itself.
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let path = "(/[a-c]{1,2}){1,3}".prop_map(|p| AbsPath::new(p).expect("normal"));
+    let size = prop_oneof![0u64..40, Just(limits::BLOB_BYTES_MAX), Just(limits::JOB_INPUT_BYTES_MAX), any::<u64>()];
+    let file = (0u8..4, size, any::<i64>(), any::<u32>()).prop_map(|(content, size, mtime_s, mtime_ns)| {
+        Node::File(File { digest: Digest::of(&[content]), size, mtime_s, mtime_ns, executable: false, inode: 0 })
+    });
+    let link = proptest::collection::vec(any::<u8>(), 0..5).prop_map(|target| Node::Symlink { target });
+    (path, prop_oneof![4 => file, 1 => link, 1 => Just(Node::Directory)]).prop_map(|(path, node)| Entry { path, node })
+}
+
+fn any_numbers() -> impl Strategy<Value = NumberSet> {
+    let runs = proptest::collection::vec((0u32..4, 0u32..4), 0..6);
+    let wild = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..6);
+    // The set's own type has no way to be malformed: it is made as the other side would, from bytes.
+    prop_oneof![3 => runs, 1 => wild]
+        .prop_map(|runs| frame::decode(&postcard::to_stdvec(&runs).expect("encodes")).expect("any runs are read"))
+}
+
+fn any_job() -> impl Strategy<Value = Job> {
+    let words = || proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 0..4);
+    let cwd = prop_oneof![Just(b"/w".to_vec()), proptest::collection::vec(any::<u8>(), 0..4)];
+    (words(), words(), cwd, any::<u64>()).prop_map(|(argv, env, cwd, wall_ms_max)| Job {
+        toolchain: Fingerprint(Digest([1; 32])),
+        argv,
+        env: env.into_iter().map(|name| (name, b"value".to_vec())).collect(),
+        cwd,
+        output_dirs: vec![AbsPath::new("/w").expect("normal")],
+        umask: 0,
+        merged_output: false,
+        terminal: None,
+        wall_ms_max,
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_runs_are_a_bounded_ascending_set_or_refused(runs in proptest::collection::vec(
+        prop_oneof![(0u32..9, 0u32..9), (any::<u32>(), any::<u32>()), (0u32..9, 19_000u32..21_000)], 0..8,
+    )) {
+        let set: NumberSet = frame::decode(&postcard::to_stdvec(&runs).expect("encodes")).expect("few runs are read");
+        if let Ok(numbers) = set.numbers() {
+            prop_assert!(numbers.len() <= limits::CLOSURE_ENTRIES_MAX);
+            prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+            let again = NumberSet::new(&mut numbers.clone());
+            prop_assert_eq!(again.numbers(), Ok(numbers));
+        }
+    }
+
+    #[test]
+    fn any_numbers_make_a_set_of_just_these(mut numbers in proptest::collection::vec(
+        prop_oneof![0u32..50, any::<u32>(), Just(u32::MAX - 1)], 0..50,
+    )) {
+        numbers.retain(|n| *n < u32::MAX);
+        let set = NumberSet::new(&mut numbers.clone());
+        numbers.sort_unstable();
+        numbers.dedup();
+        prop_assert_eq!(set.numbers(), Ok(numbers));
+    }
+
+    #[test]
+    fn any_offer_is_taken_within_the_limits_or_refused(
+        entries in proptest::collection::vec(any_entry(), 0..12),
+        closure in any_numbers(),
+        job in any_job(),
+        names in any::<u32>(),
+        blobs in proptest::collection::vec((0u8..6, 0usize..3), 0..12),
+    ) {
+        let mut known = Names::default();
+        known.learn(NameBatch { first: 0, entries }).expect("few, from the beginning");
+        let offer = Offer { job, names, closure };
+        match Provider::new(&offer, &known) {
+            Err(refusal) => prop_assert_eq!(refusal, Refusal::Malformed),
+            Ok(mut provider) => {
+                prop_assert_eq!(offer.job.check(), Ok(()));
+                let size = |e: &Entry| if let Node::File(f) = &e.node { f.size } else { 0 };
+                let sizes: Vec<u64> = provider.entries().map(|e| size(e)).collect();
+                prop_assert!(sizes.iter().all(|s| *s <= limits::BLOB_BYTES_MAX));
+                prop_assert!(sizes.iter().sum::<u64>() <= limits::JOB_INPUT_BYTES_MAX);
+                let asked = provider.missing(|_| false).numbers().expect("its own set");
+                prop_assert!(asked.iter().all(|n| offer.closure.numbers().expect("taken").contains(n)));
+                for (content, length) in blobs {
+                    let (bytes, awaited) = (vec![content; length], provider.awaited());
+                    match provider.received(&bytes) {
+                        Ok(digest) => prop_assert_eq!(Some((digest, length as u64)), awaited),
+                        Err(_) => prop_assert_eq!(provider.awaited(), awaited, "what was refused is still awaited"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_answers_leave_the_requester_within_its_job(
+        entries in proptest::collection::vec(any_entry(), 0..8),
+        asked in proptest::collection::vec(any_numbers(), 0..3),
+        outputs in proptest::collection::vec(("(/[a-c]{1,2}){1,3}", any::<u64>()), 0..4),
+    ) {
+        let dir = AbsPath::new("/a").expect("normal");
+        let closure: Vec<_> = (0u32..).zip(entries.into_iter().map(Arc::new)).collect();
+        let mut requester = Requester::new(closure.clone(), vec![dir.clone()]);
+        for (at, numbers) in asked.into_iter().enumerate() {
+            match requester.answer(Answer::Missing(numbers)) {
+                Ok(Step::Send(files)) => {
+                    prop_assert_eq!(at, 0, "asked for twice");
+                    prop_assert!(files.iter().all(|f| closure.iter().any(|(_, e)| e == f)));
+                    prop_assert!(files.iter().all(|f| matches!(f.node, Node::File(_))));
+                }
+                other => prop_assert!(other.is_err()),
+            }
+        }
+        let outputs = outputs.into_iter().map(|(path, size)| Output {
+            path: AbsPath::new(path).expect("normal"),
+            digest: Digest([0; 32]),
+            size,
+            executable: false,
+        });
+        let (exit, usage) = (Exit::Code(0), Usage::default());
+        let outcome = Outcome { exit, text: vec![], outputs: outputs.collect(), usage };
+        if let Ok(Step::Receive(outcome)) = requester.answer(Answer::Done(Box::new(outcome))) {
+            prop_assert!(outcome.outputs.iter().all(|o| o.path.parent().as_ref() == Some(&dir)));
+            prop_assert!(outcome.outputs.iter().map(|o| o.size).sum::<u64>() <= limits::JOB_OUTPUT_BYTES_MAX);
+            prop_assert!(outcome.outputs.windows(2).all(|pair| pair[0].path < pair[1].path));
+        }
+        prop_assert!(requester.answer(Answer::Refused(Refusal::Busy)).is_err(), "nothing comes after the end");
+    }
 }

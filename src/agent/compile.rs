@@ -331,6 +331,8 @@ async fn run_remotely(
     record: &mut UnitRecord,
 ) -> Result<(Outcome, Vec<Vec<u8>>), Stays> {
     let job = job(unit);
+    // Said here, where the reason is known: a peer could only break off.
+    job.check().map_err(|_| Stays::from(Reason::TooLarge))?;
     let mut failed: Vec<PeerId> = Vec::new();
     let mut attempt = 0;
     let fallback = |reason| Stays { reason, fallback: true };

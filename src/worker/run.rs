@@ -179,6 +179,9 @@ impl Worker {
         let host = Host { base: &base, blobs: blobs.folder(), identities: self.capable.identities };
         let policy = policy::policy(order, &root, host, self.limits, self.without);
         let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
+        if finished.text.len() > mesh_proto::limits::JOB_TEXT_PIECES_MAX {
+            return Err(SandboxError::Text.into());
+        }
         let ended = Instant::now();
         let (outputs, temps) = (&root.output_dirs, &root.temp_dirs);
         let known = Known::new(order.entries, order.toolchain, outputs, temps, finished.enforced.overlay);
