@@ -21,7 +21,7 @@ use mesh_proto::{
 };
 use proptest::prelude::*;
 use rand_core::{CryptoRng, RngCore};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Accepts every signature: what gets behind it must be safe too.
 struct Credulous;
@@ -289,6 +289,10 @@ proptest! {
                 let sizes: Vec<u64> = provider.entries().map(|e| size(e)).collect();
                 prop_assert!(sizes.iter().all(|s| *s <= limits::BLOB_BYTES_MAX));
                 prop_assert!(sizes.iter().sum::<u64>() <= limits::JOB_INPUT_BYTES_MAX);
+                let content = |e: &Entry| if let Node::File(f) = &e.node { Some((f.digest, f.size)) } else { None };
+                let contents: BTreeSet<_> = provider.entries().filter_map(|e| content(e)).collect();
+                let digests: BTreeSet<_> = contents.iter().map(|(digest, _)| *digest).collect();
+                prop_assert_eq!(contents.len(), digests.len(), "one size for each content");
                 let asked = provider.missing(|_| false).numbers().expect("its own set");
                 prop_assert!(asked.iter().all(|n| offer.closure.numbers().expect("taken").contains(n)));
                 for (content, length) in blobs {

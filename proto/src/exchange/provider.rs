@@ -35,6 +35,15 @@ impl Provider {
         if bytes.is_none_or(|b| b > limits::JOB_INPUT_BYTES_MAX) || entries.iter().any(too_large) {
             return Err(Refusal::Malformed);
         }
+        // Content is fetched and checked once for each digest: another size beside it would never be looked at.
+        let mut sizes = BTreeMap::new();
+        let agrees = |e: &Arc<Entry>| match &e.node {
+            Node::File(f) => *sizes.entry(f.digest).or_insert(f.size) == f.size,
+            _ => true,
+        };
+        if !entries.iter().all(agrees) {
+            return Err(Refusal::Malformed);
+        }
         Ok(Self { closure: numbers.into_iter().zip(entries).collect(), awaited: std::collections::VecDeque::new() })
     }
 
@@ -126,6 +135,13 @@ mod tests {
         assert_eq!(p.received(b"1"), Ok(Digest::of(b"1")));
         assert_eq!(p.received(b"22"), Ok(Digest::of(b"22")));
         assert_eq!(p.received(b""), Err(Violation::OutOfTurn));
+    }
+
+    #[test]
+    fn one_content_of_two_sizes_is_refused() {
+        let names = names(vec![file("/a", b"1", 1), file("/b", b"1", 0)]);
+        assert_eq!(Provider::new(&offer(&[0, 1]), &names).err(), Some(Refusal::Malformed));
+        assert!(Provider::new(&offer(&[0]), &names).is_ok());
     }
 
     #[test]
