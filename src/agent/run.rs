@@ -86,7 +86,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// If it cannot start.
-pub fn run(places: &Places, config: Config, options: Options) -> anyhow::Result<()> {
+pub fn run(places: &Places, config: Config, options: Options) -> Result<(), AgentError> {
     for dir in [&places.runtime, &places.state, &places.cache] {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|source| AgentError::Place { path: dir.clone(), source })?;
@@ -102,7 +102,7 @@ pub fn run(places: &Places, config: Config, options: Options) -> anyhow::Result<
     // Blocking work that is still under way belongs to launchers that are gone.
     runtime.shutdown_background();
     let _ = std::fs::remove_file(&places.socket);
-    Ok(ended?)
+    ended
 }
 
 /// The lock is held for as long as the file is open; a second agent cannot have it.
