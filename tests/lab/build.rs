@@ -170,6 +170,10 @@ impl Building<'_> {
         assert!(status.success(), "the list itself failed: {}", self.running.said());
         Made::read(&self.machine.outside(OUT))
     }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.running.ended().is_some()
+    }
 }
 
 /// Compiles a list: `prefix` is the launcher's words, empty for the plain compiler.
