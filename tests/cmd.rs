@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
 
+#[cfg(target_os = "linux")]
+#[path = "cmd/install.rs"]
+mod install;
+
 use mesh::{
     agent::wire::{ASK_BYTES_MAX, Ask, TELL_BYTES_MAX, Tell},
     reason::Reason,
@@ -284,6 +288,105 @@ fn a_mesh_is_founded_once_and_with_the_name_that_was_given() {
     assert_eq!(place.asked().iter().filter(|a| matches!(a, Ask::Found { .. })).count(), 1);
 }
 
+/// What a person at a terminal sees of a command, who types `lines`.
+#[cfg(target_os = "linux")]
+fn at_a_terminal(place: &Place, words: &[&str], lines: &str) -> (i32, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&person).unwrap();
+    unlockpt(&person).unwrap();
+    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    // What is typed is not echoed: it would come anywhere between the answers.
+    let mut modes = rustix::termios::tcgetattr(&terminal).unwrap();
+    modes.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Now, &modes).unwrap();
+    let mut command = place.command(words);
+    command.stdin(terminal.try_clone().unwrap()).stdout(terminal.try_clone().unwrap()).stderr(terminal);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut person = std::fs::File::from(person);
+    person.write_all(lines.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    // Reading ends with an error when the last process has closed its end.
+    let _ = person.read_to_end(&mut seen);
+    (child.wait().unwrap().code().unwrap(), String::from_utf8(seen).unwrap().replace("\r\n", "\n"))
+}
+
+/// An agent in no mesh that hears one nearby, of the code 417-otter-maple.
+#[cfg(target_os = "linux")]
+fn newcomer() -> Place {
+    let mesh = Mutex::new(None);
+    Place::with_agent(move |ask| match ask {
+        Ask::Snapshot => {
+            let mesh = mesh.lock().unwrap().clone();
+            vec![Tell::Snapshot(Box::new(Snapshot { mesh, nearby: 1, ..desk() }))]
+        }
+        Ask::Join { code, .. } if code == "417-otter-maple" => {
+            *mesh.lock().unwrap() = Some("home".to_owned());
+            vec![Tell::Note("proving the code to thinkpad … ok".to_owned()), Tell::Finished("joined".to_owned())]
+        }
+        Ask::Join { .. } => vec![Tell::Failed { code: 7, text: "that code is not right. 2 tries left.".to_owned() }],
+        Ask::Found { name } => {
+            *mesh.lock().unwrap() = Some(name.clone());
+            vec![Tell::Finished("founded".to_owned())]
+        }
+        other => panic!("not in the script: {other:?}"),
+    })
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_person_near_a_mesh_is_asked_for_its_code_until_it_is_right() {
+    let place = newcomer();
+    let (code, seen) = at_a_terminal(&place, &["up"], "417-otter-birch\n417 Otter Maple\n");
+    assert_eq!(code, 0, "{seen}");
+    insta::assert_snapshot!(seen, @r#"
+    mesh: already running on thinkpad (process 4711)
+    mesh: a mesh is nearby. To join, run "mesh pair" on a machine that is in it and type the code here:
+    Code (Enter to start a mesh of your own): mesh: that code is not right. 2 tries left.
+    Code (Enter to start a mesh of your own): mesh: proving the code to thinkpad … ok
+    mesh: joined "home". 2 machines, 32 slots. gcc 14.2.1 matches on both.
+    "#);
+    assert!(!place.asked().iter().any(|a| matches!(a, Ask::Found { .. })));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_person_near_a_mesh_may_have_one_of_their_own() {
+    let place = newcomer();
+    let (code, seen) = at_a_terminal(&place, &["up", "--name", "mine"], "\n");
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains("created \"mine\""), "{seen}");
+    assert!(!place.asked().iter().any(|a| matches!(a, Ask::Join { .. })));
+}
+
+#[test]
+fn a_real_agent_outlives_the_command_that_started_it_and_ends_with_down() {
+    let place = Place::empty();
+    let mesh = |words: &[&str]| {
+        let mut command = place.command(words);
+        // Neither the network nor the agent of the person who runs the test is to notice.
+        command.env("MESH_LOOPBACK", "1").env("MESH_MDNS_PORT", "5399").env("MESH_PORT", "0").env("MESH_NAME", "desk");
+        ran(command)
+    };
+    // The output ends, so nothing of it is open in the agent.
+    let up = mesh(&["up", "--name", "lab"]);
+    assert_eq!((up.code, up.err.as_str()), (0, ""), "{}", up.out);
+    assert!(up.out.starts_with("mesh: started on desk ("), "{}", up.out);
+    assert!(up.out.contains("created \"lab\""), "{}", up.out);
+    assert!(mesh(&["up"]).out.starts_with("mesh: already running on desk (process "));
+    assert!(mesh(&["status"]).out.starts_with("desk in \"lab\"\n"));
+    let second = mesh(&["agent"]);
+    assert_eq!(second.code, 1);
+    assert!(second.err.contains("running already"), "{}", second.err);
+    assert_eq!(mesh(&["down"]).out, "mesh: stopped\n");
+    assert_eq!(mesh(&["status"]).code, 3);
+    assert!(mesh(&["up"]).out.starts_with("mesh: started on desk ("), "it starts again at once");
+    assert!(mesh(&["status"]).out.starts_with("desk in \"lab\"\n"), "and is who it was");
+    assert_eq!(mesh(&["down"]).code, 0);
+}
+
 #[test]
 fn down_waits_until_the_agent_is_gone_and_is_content_if_it_is() {
     let place = Place::with_agent(member);
@@ -439,181 +542,4 @@ fn a_wrong_configuration_is_told_before_an_agent_is_started() {
     let err = ran.err.replace(place.dir.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(err, @r#"mesh: the configuration does not hold: slots must be "auto" or a number from 0 to 4096. Change DIR/config/config.toml"#);
     assert!(!place.socket().exists());
-}
-
-/// Says that a test did not run; where none may be left out, that is a failure.
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-    assert_ne!(std::env::var("MESH_TEST_NO_SKIP").as_deref(), Ok("1"), "skipped: {why}");
-}
-
-/// A home with compilers on a `PATH` of its own, where no service manager can be reached.
-fn home(place: &Place) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let home = place.dir.path().join("home");
-    std::fs::create_dir_all(home.join("bin")).unwrap();
-    for name in ["gcc", "g++"] {
-        std::fs::write(home.join("bin").join(name), "#!/bin/sh\n").unwrap();
-        std::fs::set_permissions(home.join("bin").join(name), PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    home
-}
-
-fn at_home(place: &Place, words: &[&str]) -> Ran {
-    let home = home(place);
-    let mut command = place.command(words);
-    command.env("HOME", &home).env("PATH", home.join("bin"));
-    ran(command)
-}
-
-/// Every path below a directory, sorted.
-fn below(dir: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.is_symlink() {
-            all.extend(below(&path));
-        }
-        all.push(path);
-    }
-    all.sort();
-    all
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn install_print_shows_everything_and_changes_nothing() {
-    let place = Place::empty();
-    let links = home(&place).join("links");
-    let before = below(place.dir.path());
-    let ran = at_home(&place, &["install", "--print", "--links", links.to_str().unwrap()]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let program = Path::new(env!("CARGO_BIN_EXE_mesh")).parent().unwrap().to_str().unwrap();
-    insta::assert_snapshot!(ran.out.replace(place.dir.path().to_str().unwrap(), "DIR").replace(program, "BIN"), @r#"
-    # would write DIR/home/.config/systemd/user/mesh.service
-    # Written by "mesh install"; "mesh uninstall" removes it.
-    [Unit]
-    Description=mesh build agent
-    StartLimitIntervalSec=0
-
-    [Service]
-    Type=exec
-    ExecStart="BIN/mesh" agent
-    Environment="MESH_DIR=DIR"
-    Environment="PATH=DIR/home/bin"
-    Restart=on-failure
-    RestartSec=2
-    TimeoutStopSec=35
-    KillMode=mixed
-    Delegate=cpu io memory pids
-    CPUWeight=20
-    IOWeight=20
-    OOMPolicy=continue
-    TasksMax=4096
-    LimitNOFILE=65536
-    UMask=0077
-    NoNewPrivileges=yes
-
-    [Install]
-    WantedBy=default.target
-
-    # would make the links
-    DIR/home/links/gcc -> BIN/mesh-cc
-    DIR/home/links/g++ -> BIN/mesh-cc
-
-    # would run, if a service manager ran for this user
-    systemctl --user daemon-reload
-    systemctl --user enable --now mesh.service
-    "#);
-    assert_eq!(below(place.dir.path()), before);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn uninstall_undoes_exactly_what_install_did() {
-    let place = Place::empty();
-    let home = home(&place);
-    std::fs::create_dir_all(home.join(".config/systemd/user")).unwrap();
-    std::fs::create_dir(place.dir.path().join("state")).unwrap();
-    std::fs::write(home.join(".config/systemd/user/other.service"), "").unwrap();
-    let before = below(place.dir.path());
-    let links = home.join("links");
-    for _ in 0..2 {
-        let ran = at_home(&place, &["install", "--links", links.to_str().unwrap()]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        assert!(ran.out.contains("no service manager runs for this user here"), "{}", ran.out);
-    }
-    let unit = std::fs::read_to_string(home.join(".config/systemd/user/mesh.service")).unwrap();
-    assert!(unit.contains(&format!("ExecStart=\"{}\" agent\n", env!("CARGO_BIN_EXE_mesh"))), "{unit}");
-    let masked = Command::new(links.join("gcc")).env_clear().env("PATH", home.join("bin")).env("MESH", "off").status();
-    assert!(masked.unwrap().success(), "the link runs the gcc behind it");
-    let ran = at_home(&place, &["uninstall"]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert_eq!(below(place.dir.path()), before);
-    assert_eq!(at_home(&place, &["uninstall"]).out, "mesh: nothing is installed\n");
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn install_replaces_no_file_that_is_not_meshs() {
-    let place = Place::empty();
-    let unit = home(&place).join(".config/systemd/user/mesh.service");
-    std::fs::create_dir_all(unit.parent().unwrap()).unwrap();
-    std::fs::write(&unit, "[Service]\nExecStart=/bin/true\n").unwrap();
-    let ran = at_home(&place, &["install"]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.err.ends_with("mesh.service is there and not by mesh. Move it away first\n"), "{}", ran.err);
-    assert_eq!(std::fs::read_to_string(&unit).unwrap(), "[Service]\nExecStart=/bin/true\n");
-    let bin = home(&place).join("bin");
-    let ran = at_home(&place, &["install", "--links", bin.to_str().unwrap()]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("is there already and is not mesh's"), "{}", ran.err);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn systemd_understands_every_line_of_the_unit() {
-    let place = Place::empty();
-    let unit = home(&place).join(".config/systemd/user/mesh.service");
-    assert_eq!(at_home(&place, &["install"]).code, 0);
-    let mut verify = Command::new("systemd-analyze");
-    verify.args(["--user", "verify"]).arg(&unit).env("XDG_RUNTIME_DIR", place.dir.path());
-    match verify.output() {
-        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("Failed to initialize") => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && !said.contains("mesh.service"), "{said}");
-        }
-        other => skipped(&format!("systemd-analyze cannot verify units here ({other:?})")),
-    }
-}
-
-/// In the real home, because systemd looks nowhere else; only where nobody has installed mesh.
-#[test]
-#[cfg(target_os = "linux")]
-fn systemd_starts_the_agent_and_stops_it() {
-    let systemctl = |words: &[&str]| Command::new("systemctl").arg("--user").args(words).output();
-    if !systemctl(&["show-environment"]).is_ok_and(|o| o.status.success()) {
-        skipped("systemd runs for no user here");
-        return;
-    }
-    if systemctl(&["cat", "mesh.service"]).is_ok_and(|o| o.status.success()) {
-        skipped("mesh is installed for this user");
-        return;
-    }
-    let place = Place::empty();
-    let mesh = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh"));
-        command.args(words).env("MESH_DIR", place.dir.path()).stdin(Stdio::null());
-        ran(command)
-    };
-    let installed = mesh(&["install"]);
-    let status = mesh(&["status"]);
-    let active = systemctl(&["is-active", "mesh.service"]).unwrap();
-    let removed = mesh(&["uninstall"]);
-    assert_eq!(installed.code, 0, "{installed:?}");
-    assert!(status.out.contains(" in \"home\"\n"), "{status:?}");
-    assert_eq!(active.stdout, b"active\n");
-    assert_eq!(removed.code, 0, "{removed:?}");
-    assert_eq!(mesh(&["status"]).code, 3);
-    assert!(!systemctl(&["cat", "mesh.service"]).unwrap().status.success());
 }

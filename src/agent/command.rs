@@ -41,9 +41,8 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::AddAddress { address } => address_named(agent, &address, true).await,
         Ask::RemoveAddress { address } => address_named(agent, &address, false).await,
         Ask::Stop => {
-            client.tell(&Tell::Finished("the agent is stopping".to_owned())).await?;
             agent.stop.notify_one();
-            return Ok(());
+            return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;
         }
     };
     client.tell(&tell).await
@@ -143,7 +142,7 @@ async fn join(
         && !leave
     {
         let text = format!(
-            "this machine is already in \"{}\" with {} others. To leave that mesh for the new one: mesh join --leave CODE",
+            "this machine is already in \"{}\" with {} more. To leave that mesh for the new one: mesh join --leave CODE",
             members.mesh_name,
             members.by_id.len() - 1
         );

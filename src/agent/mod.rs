@@ -52,6 +52,9 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// What `-march=native` and its kin come to, by compiler and command; nothing if that cannot be told.
+type Natives = HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>;
+
 /// One user's agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -75,8 +78,9 @@ pub struct Agent {
     leaving: CancellationToken,
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
-    /// What `-march=native` and its kin mean here, by compiler and command; nothing if that cannot be told.
-    natives: Mutex<HashMap<(Fingerprint, Question), Option<Vec<Vec<u8>>>>>,
+    natives: Mutex<Natives>,
+    /// When the system was asked for its free memory, and what it said.
+    memory: Mutex<Option<(u64, Option<u64>)>>,
     nearby: nearby::Nearby,
     /// Only the loopback interface is used.
     loopback: bool,
@@ -154,6 +158,16 @@ impl Agent {
         let mut all: Vec<Fingerprint> = self.served().iter().map(|t| t.fingerprint).collect();
         all.sort();
         all
+    }
+
+    /// As the system said within the last second: the question costs half a millisecond, and offers come in bursts.
+    fn memory_free_kib(&self) -> Option<u64> {
+        let now = self.clock.ms();
+        let mut known = self.memory.lock().expect("no panic while held");
+        if known.is_none_or(|(at, _)| now.saturating_sub(at) >= 1000) {
+            *known = Some((now, crate::host::memory_free_kib()));
+        }
+        known.and_then(|(_, free)| free)
     }
 
     fn is_leaving(&self) -> bool {

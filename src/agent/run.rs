@@ -41,7 +41,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const BLOCKING_THREADS_MAX: usize = 256;
 /// Directories that are looked through for compilers to lend, besides those of `PATH`.
 const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];
-/// The compilers that most builds name.
+/// The machine has compiled nothing for this long when the rest of its compilers are looked for.
+const SCAN_QUIET: Duration = Duration::from_secs(30);
+/// The compilers that most builds name, lent from the start.
 const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 /// The agent's address may be any of the host's.
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -84,7 +86,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// If it cannot start.
-pub fn run(places: &Places, config: Config, options: Options) -> anyhow::Result<()> {
+pub fn run(places: &Places, config: Config, options: Options) -> Result<(), AgentError> {
     for dir in [&places.runtime, &places.state, &places.cache] {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|source| AgentError::Place { path: dir.clone(), source })?;
@@ -100,7 +102,7 @@ pub fn run(places: &Places, config: Config, options: Options) -> anyhow::Result<
     // Blocking work that is still under way belongs to launchers that are gone.
     runtime.shutdown_background();
     let _ = std::fs::remove_file(&places.socket);
-    Ok(ended?)
+    ended
 }
 
 /// The lock is held for as long as the file is open; a second agent cannot have it.
@@ -186,6 +188,7 @@ async fn make(
         stop: Notify::new(),
         served: Mutex::default(),
         natives: Mutex::default(),
+        memory: Mutex::default(),
         nearby,
         loopback,
         config,
@@ -230,20 +233,25 @@ async fn find_toolchains(agent: Arc<Agent>) {
         };
         USUAL_NAMES.iter().filter_map(look).collect::<Vec<_>>()
     });
-    // The usual names first: all drivers of a machine take seconds, the first time.
     agent.set_served(usual.await.unwrap_or_default());
+    // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
+    let mut seen = agent.records().counters();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SCAN_QUIET) => {}
+            () = agent.leaving.cancelled() => return,
+        }
+        let now = agent.records().counters();
+        if std::mem::replace(&mut seen, now) == seen {
+            break;
+        }
+    }
     let finding = agent.clone();
     let found = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
     tracing::info!("{} compilers", found.len());
-    agent.set_served(found.clone());
-    // A job that comes before its compiler is ready waits for it.
-    let preparing = agent.clone();
-    let ready = tokio::task::spawn_blocking(move || {
-        for toolchain in preparing.server.iter().flat_map(|server| found.iter().map(move |t| (server, t))) {
-            toolchain.0.prepare(toolchain.1);
-        }
-    });
-    let _ = ready.await;
+    if !found.is_empty() {
+        agent.set_served(found);
+    }
 }
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.

@@ -8,7 +8,6 @@ use crate::{
     },
     sched::admit::{self, Ledger},
     store::blobs::{BlobError, Blobs},
-    toolchain::Toolchain,
     worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
@@ -72,13 +71,6 @@ impl Server {
         let running = Arc::new(Semaphore::new(slots as usize));
         let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
         Self { worker, blobs, slots, running, accepted: Mutex::new(0), free, fetches: Mutex::default() }
-    }
-
-    /// Makes a toolchain ready to be run; blocking. What cannot be made ready is refused when it is asked for.
-    pub(super) fn prepare(&self, toolchain: &Toolchain) {
-        if let Err(e) = self.worker.prepare(&toolchain.manifest, &toolchain.fingerprint) {
-            tracing::debug!("{} cannot be lent: {e}", toolchain.label());
-        }
     }
 
     fn slot(&self) -> Option<Slot<'_>> {
@@ -181,7 +173,8 @@ fn accept(agent: &Agent) -> Result<(&Server, Accepted<'_>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
-        admit::admit(&Ledger { slots: server.slots, accepted: *accepted, closed: closed(agent) })?;
+        let memory_free_kib = agent.memory_free_kib();
+        admit::admit(&Ledger { slots: server.slots, accepted: *accepted, closed: closed(agent), memory_free_kib })?;
         *accepted += 1;
     }
     agent.load_changed();

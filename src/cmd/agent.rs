@@ -24,7 +24,7 @@ pub(super) fn run(args: &Agent) -> Result<u8, Failure> {
 pub(super) fn foreground(places: &Places, options: Options) -> Result<u8, Failure> {
     let config = config(places, Flags { slots: options.slots, port: options.port })?;
     crate::observe::start(std::env::var(crate::env::LOG).ok().as_deref());
-    crate::agent::run(places, config, options).map_err(|e| Failure::new(sentence(&e)))?;
+    crate::agent::run(places, config, options).map_err(|e| Failure::new(sentence(&e.into())))?;
     Ok(0)
 }
 
@@ -61,6 +61,7 @@ fn detach(args: &Agent) -> Result<u8, Failure> {
     if !alone {
         command.process_group(0);
     }
+    crate::sandbox::close_inherited_descriptors();
     let child = command.spawn().map_err(|e| Failure::new(format!("{} could not be started: {e}", mesh.display())))?;
     // It lives longer than this process, which nobody waits on.
     drop(child);

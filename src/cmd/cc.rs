@@ -19,6 +19,7 @@ use mesh_proto::{
     frame,
     job::{Terminal, Text},
 };
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::{
     ffi::{OsStr, OsString},
     io::{Read, Write},
@@ -166,7 +167,7 @@ impl Launch {
             return gone(Reason::NoAgent);
         };
         let Some(mut stream) = connect(&places) else { return gone(Reason::NoAgent) };
-        let Some(request) = self.request(&stream) else { return gone(Reason::OtherRoot) };
+        let Some(request) = self.request() else { return gone(Reason::OtherRoot) };
         let silence = Some(Duration::from_millis(SILENCE_MS_MAX));
         let asked = stream
             .set_read_timeout(silence)
@@ -201,7 +202,7 @@ impl Launch {
         Reason::NoAgent
     }
 
-    fn request(&self, stream: &UnixStream) -> Option<Request> {
+    fn request(&self) -> Option<Request> {
         let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = std::env::vars_os()
             .filter(|(name, _)| env::travels(name.as_bytes()))
@@ -220,7 +221,6 @@ impl Launch {
             let size = rustix::termios::tcgetwinsize(err.as_fd()).ok();
             Terminal { columns: size.map_or(0, |s| s.ws_col), rows: size.map_or(0, |s| s.ws_row) }
         });
-        let _ = stream;
         Some(Request {
             program: self.found.path.as_os_str().as_bytes().to_vec(),
             argv: self.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
@@ -251,20 +251,26 @@ impl Launch {
     }
 }
 
-/// A connection to the agent, or nothing: then an agent is being started if there was none.
+/// A connection to the agent, or nothing: then an agent is being started if there was none. Never waits, not even for a
+/// frozen agent whose queue is full; where a launcher before has found it frozen, it is not asked.
 fn connect(places: &Places) -> Option<UnixStream> {
-    match UnixStream::connect(&places.socket) {
-        Ok(stream) => {
-            // The socket's directory is this user's alone, but a socket named by hand may lie anywhere.
-            let uid = rustix::process::geteuid();
-            let owner = std::fs::symlink_metadata(&places.socket).ok()?.uid();
-            (owner == uid.as_raw() && !places.frozen_marker().exists()).then_some(stream)
-        }
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).ok()?;
+    let stream = UnixStream::from(fd);
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC).ok()?;
+    rustix::io::ioctl_fionbio(&stream, true).ok()?;
+    let address = SocketAddrUnix::new(&places.socket).ok()?;
+    match rustix::net::connect(&stream, &address) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::AGAIN) => return None,
         Err(_) => {
             start::agent_in_background(places);
-            None
+            return None;
         }
     }
+    rustix::io::ioctl_fionbio(&stream, false).ok()?;
+    // The socket's directory is this user's alone, but a socket named by hand may lie anywhere.
+    let owner = std::fs::symlink_metadata(&places.socket).ok()?.uid();
+    (owner == rustix::process::geteuid().as_raw() && !places.frozen_marker().exists()).then_some(stream)
 }
 
 fn read_tell(stream: &mut UnixStream) -> std::io::Result<Tell> {

@@ -8,6 +8,17 @@ pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
+/// Memory that programs could still take without others being swapped out, KiB; the container's limit counts. `None` if
+/// the system does not tell.
+#[must_use]
+pub fn memory_free_kib() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let limited = system.cgroup_limits().map(|limits| limits.free_memory);
+    let free = limited.map_or(system.available_memory(), |limit| limit.min(system.available_memory()));
+    (system.total_memory() > 0).then_some(free / 1024)
+}
+
 /// The name of this machine, without a domain; `machine` if it has none.
 #[must_use]
 pub fn name() -> String {

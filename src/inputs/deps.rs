@@ -42,8 +42,8 @@ enum Token {
 }
 
 /// One word, the colon after targets, or the end of a logical line; and what follows. Before a blank, backslashes come
-/// in pairs and an odd one escapes the blank; before `#`, `:` and a newline only the last one counts; elsewhere they are
-/// themselves.
+/// in pairs and an odd one escapes the blank; before `#`, `:` and a newline only the last one counts; elsewhere they
+/// are themselves.
 fn token(text: &[u8], is_target: bool) -> (Token, &[u8]) {
     let mut word = Vec::new();
     let mut i = 0;

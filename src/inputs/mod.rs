@@ -102,6 +102,8 @@ pub struct Closure {
     pub bytes: u64,
     /// Their numbers in the graph.
     nodes: Box<[NodeId]>,
+    /// Paths that were looked at one by one and where nothing was.
+    absent: Box<[NodeId]>,
     /// The graph's state that it was made of.
     version: u64,
     epoch: u32,

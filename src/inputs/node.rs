@@ -156,6 +156,19 @@ pub(super) struct DirData {
 pub(super) struct LinkData {
     pub(super) read: Read,
     pub(super) target: Vec<u8>,
+    /// Where it led the last time that it was the first link of a path.
+    pub(super) led: Option<Led>,
+}
+
+/// A link followed to its end.
+#[derive(Debug)]
+pub(super) struct Led {
+    /// The graph's version that it is right for.
+    pub(super) version: u64,
+    pub(super) end: Option<NodeId>,
+    pub(super) trail: Arc<[NodeId]>,
+    /// How many links that took.
+    pub(super) links: u32,
 }
 
 /// A directory's names and kinds in a flat hash table: built in one go, never changed.

@@ -553,5 +553,4 @@ fn is_wrapper_name(word: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "scan_tests.rs"]
 mod tests;

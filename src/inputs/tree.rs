@@ -1,7 +1,7 @@
 //! Paths and what is there: checks, listings, contents, links, entries (DO).
 
 use super::node::{
-    Data, DirData, FastMap, FileData, LinkData, Listing, Named, Node, NodeId, ROOT, Read, Text, name_hash,
+    Data, DirData, FastMap, FileData, Led, LinkData, Listing, Named, Node, NodeId, ROOT, Read, Text, name_hash,
 };
 use super::scan;
 use super::world::{Kind, Stat};
@@ -107,7 +107,7 @@ impl Graph {
         if self.node(id).checked >= self.tick && self.node(id).checked > 0 {
             return Ok(());
         }
-        // A watch that was drained after the arrival, and that covers a file long quiet, could be believed here instead.
+        // Here a watch that was drained after the arrival could be believed instead, for a file that was long quiet.
         let seen = self.arrivals.last();
         let stat = match self.world.stat(&self.node(id).path) {
             Ok(stat) => Some(stat),
@@ -154,7 +154,7 @@ impl Graph {
         if is_other {
             node.entry = None;
         }
-        node.data = Data::Link(Box::new(LinkData { read, target }));
+        node.data = Data::Link(Box::new(LinkData { read, target, led: None }));
         if is_other {
             self.version += 1;
         }
@@ -294,18 +294,44 @@ impl Graph {
     pub(super) fn follow(&mut self, leaf: NodeId, trail: &mut Vec<NodeId>, links: &mut u32) -> Done<Option<NodeId>> {
         match self.kind(leaf) {
             None => Ok(None),
-            Some(Kind::Link) => {
-                *links += 1;
-                if *links > LINKS_MAX {
-                    return Ok(None);
-                }
-                let Data::Link(link) = &self.node(leaf).data else { return Err(Reason::Changing.into()) };
-                let target = link.target.clone();
-                let parent = self.node(leaf).parent;
-                Ok(self.resolve_within(parent, &target, trail, links)?.map(|found| found.end))
-            }
+            Some(Kind::Link) if *links == 0 => self.follow_first(leaf, trail, links),
+            Some(Kind::Link) => self.follow_link(leaf, trail, links),
             Some(_) => Ok(Some(leaf)),
         }
+    }
+
+    /// Follows a path's first link, by memory if nothing on its way changed: whole trees may be made of links.
+    fn follow_first(&mut self, leaf: NodeId, trail: &mut Vec<NodeId>, links: &mut u32) -> Done<Option<NodeId>> {
+        let version = self.version;
+        if let Data::Link(link) = &self.node(leaf).data
+            && let Some(led) = link.led.as_ref().filter(|led| led.version == version)
+        {
+            let (end, way, count) = (led.end, Arc::clone(&led.trail), led.links);
+            way.iter().try_for_each(|id| self.check(*id))?;
+            if self.version == version {
+                trail.extend_from_slice(&way);
+                *links += count;
+                return Ok(end);
+            }
+        }
+        let (version, start) = (self.version, trail.len());
+        let end = self.follow_link(leaf, trail, links)?;
+        let way = trail[start..].into();
+        if let Data::Link(link) = &mut self.node_mut(leaf).data {
+            link.led = Some(Led { version, end, trail: way, links: *links });
+        }
+        Ok(end)
+    }
+
+    fn follow_link(&mut self, leaf: NodeId, trail: &mut Vec<NodeId>, links: &mut u32) -> Done<Option<NodeId>> {
+        *links += 1;
+        if *links > LINKS_MAX {
+            return Ok(None);
+        }
+        let Data::Link(link) = &self.node(leaf).data else { return Err(Reason::Changing.into()) };
+        let target = link.target.clone();
+        let parent = self.node(leaf).parent;
+        Ok(self.resolve_within(parent, &target, trail, links)?.map(|found| found.end))
     }
 
     /// Makes sure that a file's content is known as of after the request's arrival, scanned if `follow`.
@@ -440,6 +466,9 @@ impl Graph {
     /// Whether everything that a closure holds, and every directory it searched, is as it was.
     pub(super) fn recheck(&mut self, closure: &Closure) -> bool {
         let version = self.version;
+        if closure.absent.iter().any(|id| self.check(*id).is_err()) {
+            return false;
+        }
         for (id, named) in closure.nodes.iter().zip(closure.entries.iter()) {
             let done = match self.kind(*id) {
                 Some(Kind::File) => self.load(*id, false),
@@ -451,6 +480,6 @@ impl Graph {
                 return false;
             }
         }
-        true
+        self.version == version
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Walk<'w> {
     queue: Vec<NodeId>,
     /// What the closure holds.
     nodes: Vec<NodeId>,
+    /// What it does not hold because nothing is there.
+    absent: Vec<NodeId>,
     /// Real files that were followed.
     texts: Vec<Arc<Text>>,
     /// Includes whose name is a macro, with the file as found and as it is.
@@ -66,6 +68,7 @@ impl Graph {
             config,
             queue: Vec::new(),
             nodes: Vec::new(),
+            absent: Vec::new(),
             texts: Vec::new(),
             computed: Vec::new(),
             defines: Vec::new(),
@@ -124,7 +127,7 @@ impl Graph {
         let implicit = self.lookup(Scope::Search { config: walk.config, quoted: false }, implicit);
         self.take(walk, implicit)?;
         for path in &walk.want.plan.forced_includes {
-            self.refuse_pch(cwd, path)?;
+            self.refuse_pch(walk, cwd, path)?;
             let name = self.name(path);
             let at = self.lookup(Scope::At(cwd), name);
             self.take(walk, at)?;
@@ -142,11 +145,13 @@ impl Graph {
     }
 
     /// `-include x.h` uses `x.h.gch` or `x.h.pch`, whether `x.h` is there or not.
-    fn refuse_pch(&mut self, cwd: NodeId, path: &[u8]) -> Done {
+    fn refuse_pch(&mut self, walk: &mut Walk<'_>, cwd: NodeId, path: &[u8]) -> Done {
         for suffix in [&b".gch"[..], b".pch"] {
-            if self.resolve(cwd, &[path, suffix].concat(), &mut Vec::new())?.is_some() {
+            let mut trail = Vec::new();
+            if self.resolve(cwd, &[path, suffix].concat(), &mut trail)?.is_some() {
                 return Err(Reason::PchUse.into());
             }
+            self.mark_all(walk, &trail)?;
         }
         Ok(())
     }
@@ -159,7 +164,11 @@ impl Graph {
         match self.kind(id) {
             Some(Kind::File) => self.load(id, false)?,
             Some(Kind::Dir | Kind::Link) => {}
-            Some(Kind::Other) | None => return Ok(()),
+            Some(Kind::Other) | None => {
+                self.node_mut(id).entered = self.walk;
+                walk.absent.push(id);
+                return Ok(());
+            }
         }
         self.node_mut(id).entered = self.walk;
         walk.nodes.push(id);
@@ -400,7 +409,9 @@ impl Graph {
         }
         nodes.sort_unstable_by_key(|id| self.node(*id).label);
         let entries: Arc<[Named]> = nodes.iter().filter_map(|id| self.node(*id).entry.clone()).collect();
-        Ok(Closure { entries, output_dirs, bytes, nodes: nodes.into(), version: self.version, epoch: self.epoch })
+        let absent = walk.absent.into();
+        let (version, epoch) = (self.version, self.epoch);
+        Ok(Closure { entries, output_dirs, bytes, nodes: nodes.into(), absent, version, epoch })
     }
 }
 

@@ -1,17 +1,18 @@
 //! Landlock rules and the system call filter (DO).
 //!
 //! The filter is a list of what is refused, not of what is allowed. Rejected: a list of what is allowed. Compilers of
-//! all versions from all distributions run here; a harmless call that such a list forgot would not be an attack stopped but a
-//! compile that ends otherwise than at home. What the list must therefore be sure of is that it is complete: calls
-//! newer than [`NEWEST`] do not exist for a job, and neither does any other architecture's way into the kernel.
+//! all versions from all distributions run here; a harmless call that such a list forgot would not be an attack stopped
+//! but a compile that ends otherwise than at home. A list of what is refused must be complete instead: so
+//! calls newer than [`NEWEST`] do not exist for a job, nor does any other architecture's way into the kernel.
 
 use super::{
     Landlock, Step,
     linux::{Fault, fault},
     policy::Policy,
+    root::DEVICES,
 };
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
@@ -28,6 +29,9 @@ const LANDLOCK_ABI: ABI = ABI::V6;
 /// The newest system call that has been judged (`file_setattr`, Linux 6.17). All architectures number alike here.
 const NEWEST: u32 = 469;
 
+/// `TIOCSTI` and `TIOCLINUX`, the same on all processors; the C libraries disagree on their type.
+const TYPING: [u64; 2] = [0x5412, 0x541c];
+
 /// Restricts this process to reading the root and writing the policy's writable directories. The root must be the
 /// job's own already: rules hold what is at a path when they are made.
 pub(super) fn landlock(policy: &Policy) -> Result<Landlock, Fault> {
@@ -39,7 +43,7 @@ pub(super) fn landlock(policy: &Policy) -> Result<Landlock, Fault> {
 
 fn restrict(policy: &Policy) -> Result<Landlock, Box<dyn std::error::Error>> {
     let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::IoctlDev;
-    let write = AccessFs::from_all(LANDLOCK_ABI) & !BitFlags::from(special);
+    let write = AccessFs::from_all(LANDLOCK_ABI) & !special;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -51,7 +55,7 @@ fn restrict(policy: &Policy) -> Result<Landlock, Box<dyn std::error::Error>> {
     for path in &policy.writable {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(OsStr::from_bytes(path))?, write))?;
     }
-    for name in ["null", "zero", "full", "random", "urandom"] {
+    for name in DEVICES {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(format!("/dev/{name}"))?, device))?;
     }
     Ok(match rules.restrict_self()?.ruleset {
@@ -98,8 +102,7 @@ fn refused() -> Option<BpfProgram> {
     let unix = u64::from(libc::AF_UNIX.cast_unsigned());
     rules.insert(libc::SYS_socketpair, vec![rule(0, SeccompCmpOp::Ne, unix)?]);
     // Typing into a terminal on behalf of who reads it.
-    let typing = [libc::TIOCSTI, libc::TIOCLINUX];
-    let ioctl: Option<Vec<_>> = typing.into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request)).collect();
+    let ioctl: Option<Vec<_>> = TYPING.into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request)).collect();
     rules.insert(libc::SYS_ioctl, ioctl?);
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let arch = std::env::consts::ARCH.try_into().ok()?;

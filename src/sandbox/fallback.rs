@@ -1,13 +1,13 @@
 //! Where mesh knows no sandbox: such a machine submits and does not serve (DO).
 
-use super::{Enforced, Finished, NoSandbox, SandboxError, policy::Policy};
+use super::{Capable, Finished, NoSandbox, SandboxError, policy::Policy};
 use std::{os::fd::BorrowedFd, path::Path};
 
 /// Refuses: there is no sandbox on this system.
 ///
 /// # Errors
 /// Always.
-pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Enforced, NoSandbox> {
+pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Capable, NoSandbox> {
     Err(NoSandbox { why: SandboxError::Unsupported.to_string() })
 }
 

@@ -341,7 +341,7 @@ fn exit_now(code: i32) -> ! {
 }
 
 /// Closes every descriptor from this one on.
-fn close_from(first: u32) {
+pub(super) fn close_from(first: u32) {
     // SAFETY: called before this process owns any descriptor above standard error. Before Linux 5.9 the call does not
     // exist; then the close-on-exec flag, which mesh sets everywhere, is what keeps descriptors from the job.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };

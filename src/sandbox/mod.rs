@@ -45,6 +45,13 @@ pub use parent::{probe, run};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
+/// Closes every descriptor but the three standard ones: for a process that has opened none of its own and is about to
+/// start one that outlives its caller (a build tool that waits for the end of a pipe would wait for ever).
+pub fn close_inherited_descriptors() {
+    #[cfg(target_os = "linux")]
+    linux::close_from(3);
+}
+
 /// The hidden first argument by which mesh runs itself as a job.
 pub const CHILD_ARG: &str = "__job";
 
@@ -101,6 +108,15 @@ pub struct Cost {
     pub run_us: u64,
     /// Processor time that building the root took, microseconds.
     pub setup_cpu_us: u64,
+}
+
+/// That this machine can isolate a job, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capable {
+    /// Who its jobs are.
+    pub identities: policy::Identities,
+    /// What holds them.
+    pub enforced: Enforced,
 }
 
 /// Which barriers hold a job beyond the ones without which it does not start.

@@ -1,8 +1,8 @@
 //! The agent's side of one job: starts it, reads what it prints, and ends it when it must end (DO).
 
 use super::{
-    CHILD_ARG, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
-    policy::{Identity, Limits, Policy, Without},
+    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
+    policy::{Identities, Identity, Limits, Policy, Without},
     wire::{self, Inbox, Report},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -56,7 +56,7 @@ pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Fi
 ///
 /// # Errors
 /// The step that failed, as a reason for people.
-pub fn probe(mesh: &Path, scratch: &Path) -> Result<Enforced, NoSandbox> {
+pub fn probe(mesh: &Path, scratch: &Path) -> Result<Capable, NoSandbox> {
     let failed = |why: String| NoSandbox { why };
     let program = tiny::program().ok_or_else(|| failed("no sandbox for this processor is known".to_owned()))?;
     let base = scratch.join(format!("probe-{}", std::process::id()));
@@ -66,19 +66,31 @@ pub fn probe(mesh: &Path, scratch: &Path) -> Result<Enforced, NoSandbox> {
         std::fs::write(&file, program)?;
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
     };
-    let result = made().map_err(|error| failed(format!("its folder cannot be written: {error}"))).and_then(|()| {
-        let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| failed(errno.to_string()))?;
-        run(mesh, &probe_policy(&base), cancelled.as_fd()).map_err(|error| failed(error.to_string()))
+    let result = made().map_err(|error| failed(format!("its folder cannot be written: {error}")));
+    let result = result.and_then(|()| {
+        let candidates = Identities::candidates(rustix::process::geteuid().is_root());
+        let mut tried = candidates.iter().map(|identities| try_identities(mesh, &base, *identities));
+        // If none works, the first reason is the one that matters.
+        tried.clone().find(Result::is_ok).or_else(|| tried.next()).unwrap_or_else(|| Err(failed(String::new())))
     });
     // Best effort: the next probe makes it anew.
     let _ = std::fs::remove_dir_all(&base);
-    match result? {
-        Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. } => Ok(enforced),
-        Finished { exit, .. } => Err(failed(format!("the smallest program did not run in it ({exit:?})"))),
+    result
+}
+
+fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Capable, NoSandbox> {
+    let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| NoSandbox { why: errno.to_string() })?;
+    let policy = probe_policy(base, identities.of_slot(0));
+    match run(mesh, &policy, cancelled.as_fd()) {
+        Ok(Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. }) => Ok(Capable { identities, enforced }),
+        Ok(Finished { exit, .. }) => {
+            Err(NoSandbox { why: format!("the smallest program did not run in it ({exit:?})") })
+        }
+        Err(error) => Err(NoSandbox { why: error.to_string() }),
     }
 }
 
-fn probe_policy(base: &Path) -> Policy {
+fn probe_policy(base: &Path, identity: Identity) -> Policy {
     Policy {
         tree: Vec::new(),
         sources: base.as_os_str().as_bytes().to_vec(),
@@ -89,7 +101,7 @@ fn probe_policy(base: &Path) -> Policy {
         cwd: b"/tmp".to_vec(),
         umask: 0o022,
         writable: vec![b"/tmp".to_vec()],
-        identity: Identity::of_slot(0),
+        identity,
         limits: Limits::DEFAULT,
         merged_output: true,
         terminal: None,

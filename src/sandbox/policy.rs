@@ -102,17 +102,37 @@ pub const FIRST_USER: u32 = 1_990_000_000;
 /// What the system calls nobody: what a job sees itself as in a user namespace.
 pub const NOBODY: u32 = 65_534;
 
-impl Identity {
-    /// The identity of a job in this slot of this agent.
+/// How the jobs of one agent get their identities: what [`super::probe`] found to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identities {
+    /// The agent is root: a user for each slot.
+    PerSlot,
+    /// The agent is root where only the lowest users exist, as in some containers: one user for all slots. Their
+    /// processes are counted together, but do not see each other.
+    Shared,
+    /// The agent is an ordinary user.
+    Namespace,
+}
+
+impl Identities {
+    /// What to try, best first.
     #[must_use]
-    pub fn of_slot(slot: u16) -> Self {
-        if rustix::process::geteuid().is_root() {
-            Self::User { id: FIRST_USER + u32::from(slot) }
-        } else {
-            Self::Namespace { id: NOBODY }
-        }
+    pub fn candidates(agent_is_root: bool) -> &'static [Self] {
+        if agent_is_root { &[Self::PerSlot, Self::Shared] } else { &[Self::Namespace] }
     }
 
+    /// The identity of the job in this slot.
+    #[must_use]
+    pub fn of_slot(self, slot: u16) -> Identity {
+        match self {
+            Self::PerSlot => Identity::User { id: FIRST_USER + u32::from(slot) },
+            Self::Shared => Identity::User { id: NOBODY },
+            Self::Namespace => Identity::Namespace { id: NOBODY },
+        }
+    }
+}
+
+impl Identity {
     /// The user id that the job sees.
     #[must_use]
     pub fn id(self) -> u32 {

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// Where the memory is mounted until the root changes; any directory will do, but for those the recipe still needs.
 const STAGES: [&str; 4] = ["/tmp", "/run", "/var", "/usr"];
 /// The devices of the job. None of them leads anywhere.
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// How deep the base is walked where its files are bound one by one.
 const BASE_DEPTH_MAX: usize = 64;
 

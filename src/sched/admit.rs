@@ -12,7 +12,13 @@ pub struct Ledger {
     pub accepted: u32,
     /// Why it does not serve at all.
     pub closed: Option<Closed>,
+    /// Memory that programs could still take, KiB; `None` if that is not known.
+    pub memory_free_kib: Option<u64>,
 }
+
+/// Below this no further compile is taken in, KiB: a large C++ unit takes half a gigabyte, and the machine's owner must
+/// never be pushed into swap by somebody else's.
+pub const MEMORY_FREE_KIB_MIN: u64 = 512 << 10;
 
 /// Accepts, or says why not.
 ///
@@ -25,6 +31,7 @@ pub fn admit(ledger: &Ledger) -> Result<(), Refusal> {
         Some(Closed::Role) => Err(Refusal::Role),
         Some(Closed::Paused) => Err(Refusal::Paused),
         None if ledger.accepted >= ledger.slots * OFFERS_PER_SLOT => Err(Refusal::Busy),
+        None if ledger.memory_free_kib.is_some_and(|free| free < MEMORY_FREE_KIB_MIN) => Err(Refusal::Busy),
         None => Ok(()),
     }
 }
@@ -41,11 +48,14 @@ mod tests {
 
     #[test]
     fn takes_twice_its_slots_and_then_is_busy() {
-        let ledger = Ledger { slots: 3, accepted: 5, closed: None };
+        let ledger = Ledger { slots: 3, accepted: 5, closed: None, memory_free_kib: None };
         assert_eq!(admit(&ledger), Ok(()));
         assert_eq!(admit(&Ledger { accepted: 6, ..ledger }), Err(Refusal::Busy));
         assert_eq!(admit(&Ledger { closed: Some(Closed::NoSandbox), ..ledger }), Err(Refusal::Sandbox));
-        assert_eq!(admit(&Ledger { slots: 0, accepted: 0, closed: None }), Err(Refusal::Busy));
+        assert_eq!(admit(&Ledger { slots: 0, ..ledger }), Err(Refusal::Busy));
+        let tight = Ledger { memory_free_kib: Some(MEMORY_FREE_KIB_MIN - 1), ..ledger };
+        assert_eq!(admit(&tight), Err(Refusal::Busy));
+        assert_eq!(admit(&Ledger { memory_free_kib: Some(MEMORY_FREE_KIB_MIN), ..ledger }), Ok(()));
         assert_eq!((slots(1), slots(2), slots(8)), (2, 3, 10));
     }
 }

@@ -208,7 +208,7 @@ impl Blobs {
 
     /// Checks the bytes of a blob that an earlier run left; forgets it if they are not its own.
     fn verify(&self, digest: &Digest) -> bool {
-        let whole = File::open(self.path(digest)).and_then(|file| hash(file)).is_ok_and(|found| found == *digest);
+        let whole = File::open(self.path(digest)).and_then(hash).is_ok_and(|found| found == *digest);
         let mut index = self.index();
         if whole {
             if let Some(stored) = index.entries.get_mut(digest) {

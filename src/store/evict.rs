@@ -63,8 +63,8 @@ mod tests {
         fn what_is_left_fits_or_is_all_pinned(
             all in proptest::collection::vec((0..100_u64, 0..20_u64, any::<bool>()), 0..40), cap in 0..3000_u64
         ) {
-            let all: Vec<_> =
-                all.into_iter().zip(0..).map(|((bytes, used, pinned), key)| candidate(key, bytes, used, pinned)).collect();
+            let number = |((bytes, used, pinned), key)| candidate(key, bytes, used, pinned);
+            let all: Vec<_> = all.into_iter().zip(0..).map(number).collect();
             let gone = victims(all.clone(), cap);
             let left: Vec<_> = all.iter().filter(|c| !gone.contains(&c.key)).collect();
             prop_assert!(left.iter().map(|c| c.bytes).sum::<u64>() <= cap || left.iter().all(|c| c.pinned));

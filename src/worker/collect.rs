@@ -217,8 +217,7 @@ impl Walk<'_> {
         at: &AbsPath,
         stat: &Stat,
     ) -> Result<(), CollectError> {
-        let special = u32::from(rustix::fs::RawMode::from(Mode::SUID | Mode::SGID));
-        if u32::from(stat.st_mode) & special != 0 {
+        if Mode::from_raw_mode(stat.st_mode).intersects(Mode::SUID | Mode::SGID) {
             return Err(CollectError::Kind(at.clone()));
         }
         // Where the toolchain is bound over the inputs' tree, this is the empty file under the mount.

@@ -1,28 +1,21 @@
 //! One job from the offer's acceptance to its outcome (DO).
 
 use super::collect::{self, CollectError, Known};
-use super::strict::{self, Root, StrictError};
+use super::policy::{self, Host};
+use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
-use crate::sandbox::policy::{Identity, Limits, Policy, Without};
-use crate::sandbox::{self, Enforced, NoSandbox, SandboxError, Step};
-use crate::store::blobs::Blobs;
+use crate::sandbox::policy::{Limits, Without};
+use crate::sandbox::{self, Capable, Enforced, NoSandbox, SandboxError, Step};
+use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
 use mesh_proto::job::{Exit, Job, JobError, Outcome, Output, Refusal, Text, Usage};
-use mesh_proto::limits;
-use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Fingerprint, Manifest};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Room for a job's own files beyond its inputs and outputs: temporary ones, and what a page rounds up, bytes.
-const SPARE_BYTES: u64 = 1 << 30;
-/// Files, links and directories beyond those of the closure.
-const SPARE_NODES: u64 = 16 << 10;
 
 /// One job, with all that is needed to run it.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +115,7 @@ pub fn cancellation() -> io::Result<(Cancel, Cancelled)> {
 pub struct Worker {
     mesh: PathBuf,
     toolchains: Toolchains,
+    capable: Capable,
     limits: Limits,
     /// Barriers that a test leaves out.
     without: Without,
@@ -135,8 +129,15 @@ impl Worker {
     /// Why it cannot: then the machine must not serve.
     pub fn new(mesh: &Path, cache: &Path) -> Result<Self, NoSandbox> {
         let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox { why: error.to_string() })?;
-        sandbox::probe(mesh, &cache.join(crate::store::layout::TOOLCHAINS))?;
-        Ok(Self { mesh: mesh.to_owned(), toolchains, limits: Limits::DEFAULT, without: Without::default() })
+        let capable = sandbox::probe(mesh, &cache.join(layout::TOOLCHAINS))?;
+        let (mesh, limits, without) = (mesh.to_owned(), Limits::DEFAULT, Without::default());
+        Ok(Self { mesh, toolchains, capable, limits, without })
+    }
+
+    /// How this machine isolates its jobs.
+    #[must_use]
+    pub fn capable(&self) -> &Capable {
+        &self.capable
     }
 
     /// The same with other limits for each job; its wall time is the job's own, if that is shorter.
@@ -175,13 +176,23 @@ impl Worker {
             return Err(RunError::Missing);
         }
         let base = self.toolchains.tree(order.toolchain, order.fingerprint)?;
-        let policy = self.policy(order, &root, &base, blobs);
+        let host = Host { base: &base, blobs: blobs.folder(), identities: self.capable.identities };
+        let policy = policy::policy(order, &root, host, self.limits, self.without);
         let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
         let ended = Instant::now();
         let (outputs, temps) = (&root.output_dirs, &root.temp_dirs);
         let known = Known::new(order.entries, order.toolchain, outputs, temps, finished.enforced.overlay);
-        let (outputs, files): (Vec<Output>, Vec<File>) =
-            collect::collect(finished.layer.as_fd(), &known)?.into_iter().unzip();
+        let exit = match finished.exit {
+            sandbox::Exit::Code(code) => Exit::Code(code),
+            sandbox::Exit::Signal(signal) => Exit::Signal(signal),
+        };
+        let made = match collect::collect(finished.layer.as_fd(), &known) {
+            // A compiler that fails removes what it has begun, and what lay there before. The client compiles the unit
+            // again by itself then, so nothing needs to come back; a refusal would make it ask another machine first.
+            Err(_) if exit != Exit::Code(0) => Vec::new(),
+            other => other?,
+        };
+        let (outputs, files): (Vec<Output>, Vec<File>) = made.into_iter().unzip();
         let cost = finished.cost;
         let usage = Usage {
             user_us: cost.user_us,
@@ -191,41 +202,9 @@ impl Worker {
             run_us: cost.run_us,
             collect_us: micros(ended.elapsed()),
         };
-        let exit = match finished.exit {
-            sandbox::Exit::Code(code) => Exit::Code(code),
-            sandbox::Exit::Signal(signal) => Exit::Signal(signal),
-        };
         let text = finished.text.into_iter().map(|chunk| Text { is_stderr: chunk.is_stderr, bytes: chunk.bytes });
         let outcome = Outcome { exit, text: text.collect(), outputs, usage };
         Ok(Ran { outcome, files, enforced: finished.enforced })
-    }
-
-    /// Translates a job into what the sandbox understands.
-    fn policy(&self, order: Order<'_>, root: &Root, base: &Path, blobs: &Blobs) -> Policy {
-        let job = order.job;
-        let bytes = |path: &AbsPath| path.as_bytes().to_vec();
-        let limits = Limits {
-            wall_ms: self.limits.wall_ms.min(job.wall_ms_max).min(limits::JOB_WALL_MS_MAX),
-            tree_bytes: self.limits.tree_bytes.min(root.bytes + limits::JOB_OUTPUT_BYTES_MAX + SPARE_BYTES),
-            tree_nodes: self.limits.tree_nodes.max(order.entries.len() as u64 * 2 + SPARE_NODES),
-            ..self.limits
-        };
-        Policy {
-            tree: root.tree.clone(),
-            sources: blobs.folder().as_os_str().as_bytes().to_vec(),
-            base: base.as_os_str().as_bytes().to_vec(),
-            program: bytes(&order.toolchain.driver),
-            argv: job.argv.clone(),
-            env: job.env.clone(),
-            cwd: job.cwd.clone(),
-            umask: job.umask,
-            writable: root.output_dirs.union(&root.temp_dirs).map(bytes).collect(),
-            identity: Identity::of_slot(order.slot),
-            limits,
-            merged_output: job.merged_output,
-            terminal: job.terminal.map(|terminal| (terminal.columns, terminal.rows)),
-            without: self.without,
-        }
     }
 }
 
@@ -244,8 +223,8 @@ pub struct OwnedOrder {
     pub slot: u16,
 }
 
-/// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed, though
-/// that is not waited for.
+/// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed,
+/// though that is not waited for.
 ///
 /// # Errors
 /// As [`Worker::run`], as the client is told; the log (debug) has the rest.

@@ -2,7 +2,7 @@
 
 use crate::escape::attempt;
 use crate::world::{Paths, World, abs};
-use mesh::sandbox::policy::Without;
+use mesh::sandbox::policy::{Limits, Without};
 use mesh::worker::collect::CollectError;
 use mesh::worker::run::{OwnedOrder, RunError, run};
 use mesh_proto::closure::{Entry, File, Node};
@@ -166,6 +166,18 @@ fn each_failure_is_the_refusal_that_the_client_can_act_on() {
     let endless = Job { wall_ms_max: 300, ..job(&["stay", "/w/out/endless"], &["/w/out"]) };
     assert_eq!(refusal(&endless, &entries(), &toolchain()), Refusal::Limit);
     assert_eq!(refusal(&job(&["odd", "link"], &["/w/out"]), &entries(), &toolchain()), Refusal::Collect);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_over_the_limit() {
+    let Some([world, _]) = world() else { return };
+    let large = vec![7; 1 << 20];
+    world.blobs.put(&Digest::of(&large), &large).unwrap();
+    let run = |world: &World| world.run(&job(&["umask"], &["/w/out"]), &[file("/w/large", &large)], &toolchain());
+    assert_eq!(run(&world).unwrap().outcome.exit, Exit::Code(0));
+    let World { dir, worker, blobs } = world;
+    let worker = worker.with_limits(Limits { tree_bytes: 64 << 10, ..Limits::DEFAULT });
+    assert_eq!(run(&World { dir, worker, blobs }).unwrap_err().refusal(), Refusal::Limit);
 }
 
 #[test]

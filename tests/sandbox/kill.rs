@@ -19,8 +19,8 @@ fn processes(field: &str) -> Vec<(Pid, Vec<u8>)> {
     pids.map(|pid| (pid, std::fs::read(format!("/proc/{pid}/{field}")).unwrap_or_default())).collect()
 }
 
-/// All programs that got this word as an argument. (Init and the warden did not; but a call that runs a job returns only
-/// after they have ended.)
+/// All programs that got this word as an argument. (Init and the warden did not; but a call that runs a job returns
+/// only after they have ended.)
 fn processes_with(word: &str) -> Vec<Pid> {
     let has_word = |line: &[u8]| line.split(|byte| *byte == 0).any(|arg| arg == word.as_bytes());
     processes("cmdline").into_iter().filter(|(_, line)| has_word(line)).map(|(pid, _)| pid).collect()

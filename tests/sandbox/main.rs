@@ -4,6 +4,7 @@
 //! for whom the kernel's user namespaces do what root's powers do otherwise. What a machine lacks is skipped, visibly;
 //! with `MESH_TEST_NO_SKIP=1` it fails instead.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
 
 mod collect;
 mod compile;

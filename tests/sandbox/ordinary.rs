@@ -21,7 +21,9 @@ fn everything_holds_as_an_ordinary_user() {
     let own = dir.path().join("tmp");
     std::fs::create_dir(&own).unwrap();
     std::os::unix::fs::chown(&own, Some(USER), Some(USER)).unwrap();
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    for path in [dir.path(), &suite, &program] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
     let mut command = Command::new(&suite);
     command.args(["--skip", "ordinary::", "--test-threads=2"]).current_dir("/").uid(USER).gid(USER);
     // As root the standard library drops all groups with the user.

@@ -1,6 +1,6 @@
 //! A machine for tests: a cache, a worker, toolchains and closures found by asking the compilers.
 
-use mesh::sandbox::policy::{Identity, Limits, Policy, Without};
+use mesh::sandbox::policy::{Identities, Limits, Policy, Without};
 use mesh::sandbox::{self, Finished, SandboxError};
 use mesh::store::blobs::{Blobs, STORE_BYTES_MAX};
 use mesh::worker::run::{Order, Ran, RunError, Worker, cancellation};
@@ -288,7 +288,7 @@ impl Alone {
             cwd: b"/out".to_vec(),
             umask: 0o022,
             writable: vec![b"/out".to_vec(), b"/tmp".to_vec()],
-            identity: Identity::of_slot(slot()),
+            identity: Identities::candidates(is_root())[0].of_slot(slot()),
             limits: Limits { wall_ms: 20_000, ..Limits::DEFAULT },
             merged_output: false,
             terminal: None,

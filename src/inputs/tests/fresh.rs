@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     nodes: BTreeMap<Vec<u8>, (Stat, Vec<u8>)>,
     now_ms: i64,
@@ -514,4 +514,123 @@ fn the_time_zone_goes_with_a_unit_that_prints_local_times() {
     bench.plan.epoch_fixed = true;
     assert_eq!(foreign(&mut bench, &[], Family::Clang), "/etc /etc/localtime");
     assert_eq!(foreign(&mut bench, &[("TZ", "UTC0")], Family::Clang), "");
+}
+
+/// Removes a node and all below it, as `rm -r`, and stamps its directory.
+fn remove_tree(state: &mut State, path: &[u8]) {
+    let below = [path, b"/"].concat();
+    let count = state.nodes.len();
+    state.nodes.retain(|name, _| name != path && !name.starts_with(&below));
+    if state.nodes.len() != count {
+        let stamp = state.stamp();
+        let parent = &path[..path.iter().rposition(|b| *b == b'/').unwrap()];
+        if let Some((stat, _)) = state.nodes.get_mut(parent) {
+            (stat.mtime, stat.ctime) = (stamp, stamp);
+        }
+    }
+}
+
+/// One change of the tree: which place, what is put there, and how long it is until the next.
+fn change(state: &mut State, (place, what, wait_ms): (usize, usize, i64)) {
+    const PLACES: [&str; 12] = [
+        "/w/a.c",
+        "/w/x.h",
+        "/w/i",
+        "/w/i/x.h",
+        "/w/i/s",
+        "/w/i/s/y.h",
+        "/w/g",
+        "/w/g/x.h",
+        "/w/g/s",
+        "/w/g/s/y.h",
+        "/w/y.h",
+        "/w/x.h.gch",
+    ];
+    const TEXTS: [&str; 6] = [
+        "#include \"x.h\"",
+        "#include <x.h>\n#include <s/y.h>",
+        "#include \"../y.h\"",
+        "#define H <s/y.h>\n#include H",
+        "#include_next <x.h>",
+        "int x;",
+    ];
+    const TARGETS: [&str; 5] = ["x.h", "../g", "/w/i/s", "s/y.h", "gone"];
+    let path = PLACES[place].as_bytes();
+    let parent = &path[..path.iter().rposition(|b| *b == b'/').unwrap()];
+    if !state.nodes.get(parent).is_some_and(|(stat, _)| stat.kind == Kind::Dir) {
+        return;
+    }
+    let (kind, content) = match what {
+        0..6 => (Kind::File, TEXTS[what]),
+        6..11 => (Kind::Link, TARGETS[what - 6]),
+        11..13 => (Kind::Dir, ""),
+        _ => return remove_tree(state, path),
+    };
+    let is_there = |state: &State| state.nodes.get(path).map(|(stat, _)| stat.kind);
+    if is_there(state) == Some(Kind::Dir) && kind == Kind::Dir {
+        return;
+    }
+    if is_there(state).is_some_and(|there| there != Kind::File || kind != Kind::File) {
+        remove_tree(state, path);
+    }
+    state.put(path, kind, content.as_bytes());
+    state.now_ms += wait_ms;
+}
+
+fn entries(closure: &Closure) -> Vec<Arc<mesh_proto::closure::Entry>> {
+    closure.entries.iter().map(|named| Arc::clone(&named.entry)).collect()
+}
+
+impl Fake {
+    /// Whether no component before the last is a link.
+    fn is_real(&self, path: &[u8]) -> bool {
+        let state = self.state();
+        let mut at = 1;
+        while let Some(next) = path[at..].iter().position(|b| *b == b'/') {
+            if state.nodes.get(&path[..at + next]).is_some_and(|(stat, _)| stat.kind == Kind::Link) {
+                return false;
+            }
+            at += next + 1;
+        }
+        true
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #[test]
+    fn whatever_changes_an_old_graph_says_what_a_new_one_says(
+        changes in proptest::collection::vec((0_usize..12, 0_usize..14, 0_i64..40), 1..40),
+    ) {
+        let mut bench = Bench::new();
+        let mut last: Option<Closure> = None;
+        for one in changes {
+            change(&mut bench.fake.state(), one);
+            let was_fresh = last.as_ref().map(|closure| bench.is_fresh(closure));
+            let tick = bench.arrivals.arrive();
+            let old = bench.closure_at(tick);
+            let graph = Graph::with_world(Box::new(bench.fake.clone()));
+            let arrivals = graph.arrivals();
+            let mut new = Bench { graph, plan: bench.plan.clone(), fake: bench.fake.clone(), arrivals };
+            let tick = new.arrivals.arrive();
+            let new = new.closure_at(tick);
+            match (&old, &new) {
+                (Ok(old), Ok(new)) => {
+                    proptest::prop_assert_eq!(entries(old), entries(new));
+                    if let (Some(last), Some(was_fresh)) = (&last, was_fresh) {
+                        proptest::prop_assert_eq!(was_fresh, entries(last) == entries(old));
+                    }
+                    for named in old.entries.iter() {
+                        let path = &named.entry.path;
+                        proptest::prop_assert!(bench.fake.is_real(path.as_bytes()), "{path:?}");
+                    }
+                }
+                (old, new) => {
+                    proptest::prop_assert_eq!(old.as_ref().err(), new.as_ref().err());
+                    proptest::prop_assert_ne!(was_fresh, Some(true));
+                }
+            }
+            last = old.ok();
+        }
+    }
 }

@@ -47,24 +47,18 @@ fn check_compilers(tree: &Tree, source: &str, user: &[&str]) {
 
 #[test]
 fn what_compilers_list_is_in_the_closure() {
+    let includes = |names: &[&str]| names.iter().map(|name| format!("#include {name}\n")).collect::<String>();
+    let cxx = ["<vector>", "<iostream>", "<algorithm>", "<filesystem>", "<thread>", "<regex>", "\"x.h\""];
+    let c = ["<stdio.h>", "<stdlib.h>", "<limits.h>", "<stdint.h>", "<math.h>", "<pthread.h>", "<signal.h>"];
+    let system = ["<sys/socket.h>", "<sys/stat.h>", "<netinet/in.h>", "<errno.h>", "<emmintrin.h>"];
+    let absent =
+        "#if __has_include(<windows-absent.h>)\n#include <windows-absent.h>\n#else\n#include <memory>\n#endif\n";
     let tree = Tree::new(&[
-        (
-            "a.cc",
-            "#include <vector>\n#include <iostream>\n#include <algorithm>\n#include <filesystem>\n#include <thread>\n#include <regex>\n#include \"x.h\"\n",
-        ),
-        (
-            "b.c",
-            "#include <stdio.h>\n#include <stdlib.h>\n#include <limits.h>\n#include <stdint.h>\n#include <math.h>\n#include <pthread.h>\n#include <signal.h>\n",
-        ),
-        (
-            "c.cc",
-            "#if __has_include(<windows-absent.h>)\n#include <windows-absent.h>\n#else\n#include <memory>\n#endif\n#include <stdlib.h>\n#include <math.h>\n",
-        ),
-        (
-            "d.c",
-            "#include <sys/socket.h>\n#include <sys/stat.h>\n#include <netinet/in.h>\n#include <errno.h>\n#include <emmintrin.h>\n",
-        ),
-        ("i/x.h", "#pragma once\n#include <cstdlib>\n#include <bits/stdc++.h>\n"),
+        ("a.cc", &includes(&cxx)),
+        ("b.c", &includes(&c)),
+        ("c.cc", &[absent, &includes(&["<stdlib.h>", "<math.h>"])].concat()),
+        ("d.c", &includes(&system)),
+        ("i/x.h", &["#pragma once\n", &includes(&["<cstdlib>", "<bits/stdc++.h>"])].concat()),
         ("memory/y.h", ""),
     ]);
     check_compilers(&tree, "a.cc", &[".", "i"]);

@@ -1,4 +1,4 @@
-//! Tables: a text, and what the scanner must say of it.
+//! Tables: a text, and what the scanner must say of it (DECIDE).
 
 use super::*;
 
