@@ -271,7 +271,7 @@ fn what_is_no_single_compile_is_left_to_the_compiler() {
         ("gcc -Iinclude -save-temps -c area.c", Where::Here(Reason::SaveTemps)),
         ("gcc -c main.c -o /dev/null", Where::Here(Reason::SpecialOutput)),
         ("gcc -fno-such-option -c main.c", Where::Here(Reason::CompileError)),
-        ("gcc -no-such-option -c main.c", Where::Here(Reason::UnknownOption)),
+        ("gcc -B. -c main.c", Where::Here(Reason::ToolchainOption)),
     ] {
         desk.same(&desk.line(line), place);
     }

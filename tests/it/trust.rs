@@ -105,9 +105,11 @@ fn a_compiler_that_the_peer_has_not_stays_here() {
     let real = std::fs::canonicalize(which("gcc")).unwrap();
     let mut bytes = std::fs::read(real).unwrap();
     bytes.push(0);
-    let copy = desk.write("copy/gcc", bytes);
+    let copy = desk.write("copy/bin/gcc", bytes);
+    // It looks for its parts from where it is.
+    std::os::unix::fs::symlink("/usr/lib", desk.project.join("copy/lib")).unwrap();
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
-    let unit = with("copy");
+    let unit = with("copy/bin");
     // Just written: until its times have settled nothing about it is believed.
     until("the copy is known", || {
         crate::desk::run(desk.launcher(&unit), unit.streams).good();
