@@ -168,7 +168,11 @@ pub(crate) type Files = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 impl Desk {
     fn new() -> Option<Self> {
-        let ground = Ground::new();
+        Self::on(Ground::new())
+    }
+
+    /// A desk on this ground, or nothing (and a skip) if no machine can serve here.
+    pub(crate) fn on(ground: Ground) -> Option<Self> {
         let [mut provider, mut client] = ["tower", "laptop"].map(|name| {
             let mut agent = Agent::new(&ground, name);
             agent.start(&ground);
@@ -193,6 +197,22 @@ impl Desk {
     pub(crate) fn meet(&self) {
         let ready = || self.client.snapshot().peers.iter().any(|p| p.connected && !p.compilers.is_empty());
         until("the two agents agree on a compiler", || ready().then_some(()));
+    }
+
+    /// Starts the provider anew and waits until the two have met.
+    pub(crate) fn restart_provider(&mut self) {
+        self.provider.kill();
+        self.provider.start(&self.ground);
+        self.provider.answers();
+        self.meet();
+    }
+
+    /// Starts the client's agent anew and waits until the two have met.
+    pub(crate) fn restart_client(&mut self) {
+        self.client.kill();
+        self.client.start(&self.ground);
+        self.client.answers();
+        self.meet();
     }
 
     fn new_project(&mut self) {
@@ -342,7 +362,8 @@ impl Desk {
     fn assert_where(&self, before: &[u64; 4], place: Where, shown: &str) {
         let wanted = match place {
             Where::There => [1, 0, 1, 1],
-            Where::Here(Reason::CompileError) => [1, 0, 1, 0],
+            // It was made there, and then not taken.
+            Where::Here(Reason::CompileError | Reason::DiskFull) => [1, 0, 1, 0],
             Where::Here(_) => [0, 0, 1, 0],
             Where::Unasked => [0, 0, 0, 0],
         };

@@ -122,13 +122,12 @@ impl Ground {
     }
 
     /// Puts a file system of so many KiB there; `None` (and a skip) if this user may not.
-    pub(crate) fn small_disk(&self, name: &str, kib: u32) -> Option<PathBuf> {
-        let at = self.dir.join(name);
-        std::fs::create_dir_all(&at).unwrap();
+    pub(crate) fn small_disk(&self, at: &Path, kib: u32) -> Option<Disk> {
+        std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k,mode=0700"), "mesh-it"]).arg(&at);
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k,mode=0700"), "mesh-it"]).arg(at);
         match mount.output() {
-            Ok(output) if output.status.success() => Some(at),
+            Ok(output) if output.status.success() => Some(Disk(at.to_owned())),
             other => {
                 skip(&format!("no file system can be mounted here: {other:?}"));
                 None
@@ -141,6 +140,31 @@ impl Drop for Ground {
     fn drop(&mut self) {
         drop(self.sweeper.stdin.take());
         let _ = self.sweeper.wait();
+    }
+}
+
+/// A file system; taken away with all that is on it.
+#[derive(Debug)]
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    /// Writes a file that takes all the room there is.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let filler = self.0.join("filler");
+        let mut file = File::create(&filler).unwrap();
+        let mut piece = vec![1; 1 << 20];
+        while !piece.is_empty() {
+            if file.write_all(&piece).is_err() {
+                piece.truncate(piece.len() / 2);
+            }
+        }
+        filler
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -192,6 +216,12 @@ impl Agent {
         let now = until(&format!("{} answers", self.name), || self.try_snapshot());
         self.port = now.port;
         now
+    }
+
+    /// Counters as it last wrote them, which it does when it ends.
+    pub(crate) fn written(&self, counter: &str) -> u64 {
+        let text = std::fs::read_to_string(self.home.join("state/counters.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[counter].as_u64().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
