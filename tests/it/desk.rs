@@ -457,9 +457,8 @@ pub(crate) fn assert_same_files(plain: &Files, made: &Files, shown: &str) {
     let differ: Vec<String> = paths
         .filter(|path| plain.get(*path) != made.get(*path))
         .map(|path| {
-            let what = |files: &Files| {
-                files.get(path).map(|(mode, bytes)| format!("mode {mode:o}, {} bytes", bytes.len()))
-            };
+            let what =
+                |files: &Files| files.get(path).map(|(mode, bytes)| format!("mode {mode:o}, {} bytes", bytes.len()));
             format!("{path:?}: {:?} by the compiler, {:?} by the launcher", what(plain), what(made))
         })
         .collect();
