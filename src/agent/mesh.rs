@@ -107,7 +107,12 @@ impl Mesh {
 
     /// What this machine may do.
     pub(super) fn role(&self) -> Option<Role> {
-        self.with(|s| s.members.get(&self.identity.peer()).map(|m| m.role)).flatten()
+        self.role_of(&self.identity.peer())
+    }
+
+    /// What a machine may do; nothing if it is no member.
+    pub(super) fn role_of(&self, peer: &PeerId) -> Option<Role> {
+        self.with(|s| s.members.get(peer).map(|m| m.role)).flatten()
     }
 
     /// A member's name; two of one name are told apart by their ids.

@@ -131,7 +131,7 @@ pub(super) async fn streams(agent: Arc<Agent>, link: Arc<Link>) {
 /// One stream. `Ok(true)` if the job ran to its end.
 async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Receiver) -> Result<bool, StreamError> {
     let StreamHead::Job(offer) = inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await?;
-    let ran = match accept(agent) {
+    let ran = match accept(agent, link) {
         Ok((server, accepted)) => {
             let stopped = out.stopped();
             let ran = tokio::select! {
@@ -169,12 +169,14 @@ fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn accept(agent: &Agent) -> Result<(&Server, Accepted<'_>), Refusal> {
+fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Server, Accepted<'a>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
         let memory_free_kib = agent.memory_free_kib();
-        admit::admit(&Ledger { slots: server.slots, accepted: *accepted, closed: closed(agent), memory_free_kib })?;
+        let (slots, accepted_now, closed) = (server.slots, *accepted, closed(agent));
+        let client = agent.mesh.role_of(&link.peer);
+        admit::admit(&Ledger { slots, accepted: accepted_now, closed, memory_free_kib, client })?;
         *accepted += 1;
     }
     agent.load_changed();

@@ -1,9 +1,9 @@
 //! Whether this machine takes a foreign job now (DECIDE).
 
 use crate::sched::choose::OFFERS_PER_SLOT;
-use mesh_proto::{job::Refusal, message::Closed};
+use mesh_proto::{job::Refusal, membership::Role, message::Closed};
 
-/// This machine's state, as far as admission looks at it.
+/// This machine's state, as far as admission looks at it, and who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
     /// Compilers run for others at once.
@@ -14,6 +14,8 @@ pub struct Ledger {
     pub closed: Option<Closed>,
     /// Memory that programs could still take, KiB; `None` if that is not known.
     pub memory_free_kib: Option<u64>,
+    /// What the machine that offers may do in the mesh, by the records as they are now; `None`: it is no member.
+    pub client: Option<Role>,
 }
 
 /// Below this no further compile is taken in, KiB: a large C++ unit takes half a gigabyte, and the machine's owner must
@@ -26,6 +28,7 @@ pub const MEMORY_FREE_KIB_MIN: u64 = 512 << 10;
 /// The refusal to answer with.
 pub fn admit(ledger: &Ledger) -> Result<(), Refusal> {
     match ledger.closed {
+        _ if !ledger.client.is_some_and(Role::submits) => Err(Refusal::Role),
         Some(Closed::Leaving) => Err(Refusal::Leaving),
         Some(Closed::NoSandbox) => Err(Refusal::Sandbox),
         Some(Closed::Role) => Err(Refusal::Role),
@@ -46,9 +49,22 @@ pub fn slots(cores: u32) -> u32 {
 mod tests {
     use super::*;
 
+    const LEDGER: Ledger =
+        Ledger { slots: 3, accepted: 5, closed: None, memory_free_kib: None, client: Some(Role::Client) };
+
+    #[test]
+    fn a_worker_or_a_stranger_that_offers_is_refused() {
+        for client in [Role::Client, Role::Peer, Role::Owner] {
+            assert_eq!(admit(&Ledger { client: Some(client), ..LEDGER }), Ok(()));
+        }
+        for client in [None, Some(Role::Worker)] {
+            assert_eq!(admit(&Ledger { client, ..LEDGER }), Err(Refusal::Role));
+        }
+    }
+
     #[test]
     fn takes_twice_its_slots_and_then_is_busy() {
-        let ledger = Ledger { slots: 3, accepted: 5, closed: None, memory_free_kib: None };
+        let ledger = LEDGER;
         assert_eq!(admit(&ledger), Ok(()));
         assert_eq!(admit(&Ledger { accepted: 6, ..ledger }), Err(Refusal::Busy));
         assert_eq!(admit(&Ledger { closed: Some(Closed::NoSandbox), ..ledger }), Err(Refusal::Sandbox));

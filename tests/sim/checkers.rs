@@ -1,0 +1,200 @@
+//! What must hold, watched from outside of the code: told what happens, never asked what to do.
+
+use crate::link::Micros;
+use mesh::{reason::Reason, sched::choose::OFFERS_PER_SLOT};
+use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
+use std::collections::BTreeMap;
+
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a peer's object.
+    Remote { object: Digest },
+    /// Here, and why.
+    Local(Reason),
+    /// The user no longer wanted it.
+    Cancelled,
+}
+
+/// Something that a checker looks at.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    Slots { provider: usize, slots: u32 },
+    Admitted { machine: usize, role: Role },
+    Asked { request: u32, deadline: Micros, oracle: Digest },
+    Ended { request: u32, end: End },
+    Outputs { paths: &'a [AbsPath], dirs: &'a [AbsPath] },
+    Accepted { provider: usize },
+    Released { provider: usize },
+    Started { provider: usize, client: usize },
+    Stopped { provider: usize },
+    Blob { digest: Digest, bytes: &'a [u8] },
+    Crashed { provider: usize },
+}
+
+#[derive(Debug)]
+struct Promise {
+    deadline: Micros,
+    oracle: Digest,
+    end: Option<End>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    slots: u32,
+    accepted: u32,
+    running: u32,
+}
+
+/// One machine's view when everything is quiet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) machine: usize,
+    /// The digest of its records.
+    pub(crate) records: Digest,
+    /// The connection that it uses, by peer.
+    pub(crate) links: BTreeMap<usize, usize>,
+    /// Open ends of connections, by peer, whether used or not.
+    pub(crate) open: BTreeMap<usize, usize>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Checkers {
+    promises: BTreeMap<u32, Promise>,
+    tallies: BTreeMap<usize, Tally>,
+    admitted: BTreeMap<usize, Role>,
+    complaint: Option<String>,
+    /// How requests ended.
+    pub(crate) remote: u64,
+    pub(crate) local: BTreeMap<Reason, u64>,
+}
+
+impl Checkers {
+    pub(crate) fn complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    fn hold(&mut self, holds: bool, words: impl FnOnce() -> String) {
+        if !holds && self.complaint.is_none() {
+            self.complaint = Some(words());
+        }
+    }
+
+    fn tally(&mut self, provider: usize) -> &mut Tally {
+        self.tallies.entry(provider).or_default()
+    }
+
+    pub(crate) fn see(&mut self, now: Micros, seen: Seen<'_>) {
+        match seen {
+            Seen::Slots { provider, slots } => self.tally(provider).slots = slots,
+            Seen::Admitted { machine, role } => {
+                let had = self.admitted.get(&machine).copied();
+                self.admitted.insert(machine, had.map_or(role, |had| had.join(role)));
+            }
+            Seen::Asked { request, deadline, oracle } => {
+                let before = self.promises.insert(request, Promise { deadline, oracle, end: None });
+                self.hold(before.is_none(), || format!("request {request} was asked twice"));
+            }
+            Seen::Ended { request, end } => self.ended(now, request, end),
+            Seen::Outputs { paths, dirs } => {
+                let inside = |p: &AbsPath| p.parent().is_some_and(|parent| dirs.contains(&parent));
+                let strays: Vec<_> = paths.iter().filter(|p| !inside(p)).collect();
+                self.hold(strays.is_empty(), || format!("outputs outside of the declared directories: {strays:?}"));
+            }
+            Seen::Accepted { provider } => {
+                let tally = self.tally(provider);
+                tally.accepted += 1;
+                let Tally { slots, accepted, .. } = *tally;
+                let holds = accepted <= slots * OFFERS_PER_SLOT;
+                self.hold(holds, || format!("machine {provider} of {slots} slots accepted {accepted} offers"));
+            }
+            Seen::Started { provider, client } => {
+                let tally = self.tally(provider);
+                tally.running += 1;
+                let Tally { slots, running, .. } = *tally;
+                self.hold(running <= slots, || format!("machine {provider} of {slots} slots runs {running} jobs"));
+                let role = self.admitted.get(&client).copied();
+                self.hold(role.is_some(), || format!("machine {provider} runs a job for {client}, no member"));
+                let submits = role.is_none_or(Role::submits);
+                self.hold(submits, || format!("machine {provider} runs a job for {client}, who may not submit"));
+                let serves = self.admitted.get(&provider).is_some_and(|r| r.serves());
+                self.hold(serves, || format!("machine {provider} runs a job and may not serve"));
+            }
+            Seen::Released { provider } => {
+                let left = self.tally(provider).accepted.checked_sub(1);
+                self.hold(left.is_some(), || format!("machine {provider} released more offers than it accepted"));
+                self.tally(provider).accepted = left.unwrap_or(0);
+            }
+            Seen::Stopped { provider } => {
+                let left = self.tally(provider).running.checked_sub(1);
+                self.hold(left.is_some(), || format!("machine {provider} ended more jobs than it ran"));
+                self.tally(provider).running = left.unwrap_or(0);
+            }
+            Seen::Blob { digest, bytes } => {
+                let holds = Digest::of(bytes) == digest;
+                self.hold(holds, || format!("a blob was accepted as {digest:?} and is something else"));
+            }
+            Seen::Crashed { provider } => {
+                let tally = self.tally(provider);
+                (tally.accepted, tally.running) = (0, 0);
+            }
+        }
+    }
+
+    fn ended(&mut self, now: Micros, request: u32, end: End) {
+        let Some(promise) = self.promises.get_mut(&request) else {
+            return self.hold(false, || format!("request {request} ended and was never asked"));
+        };
+        let (before, deadline, oracle) = (promise.end.replace(end), promise.deadline, promise.oracle);
+        self.hold(before.is_none(), || format!("request {request} ended twice: {before:?}, then {end:?}"));
+        self.hold(now <= deadline, || format!("request {request} ended {} µs after its deadline", now - deadline));
+        match end {
+            End::Remote { object } => {
+                self.remote += 1;
+                self.hold(object == oracle, || format!("request {request} got another object than its own compiler's"));
+            }
+            End::Local(reason) => *self.local.entry(reason).or_default() += 1,
+            End::Cancelled => {}
+        }
+    }
+
+    /// Requests that have not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.promises.values().filter(|p| p.end.is_none()).count()
+    }
+
+    /// At the very end: nothing is open, nothing is held.
+    pub(crate) fn over(&self) -> Result<(), String> {
+        if let Some((request, _)) = self.promises.iter().find(|(_, p)| p.end.is_none()) {
+            return Err(format!("request {request} never ended"));
+        }
+        match self.tallies.iter().find(|(_, t)| t.accepted > 0 || t.running > 0) {
+            Some((m, tally)) => Err(format!("machine {m} still holds what nobody asked for: {tally:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Members that can reach each other, when everything is quiet: one set of records, one connection a pair.
+    pub(crate) fn agree(views: &[View]) -> Result<(), String> {
+        for one in views {
+            for two in views.iter().filter(|two| two.machine != one.machine) {
+                let (a, b) = (one.machine, two.machine);
+                if one.records != two.records {
+                    return Err(format!("machines {a} and {b} hold different records"));
+                }
+                match (one.links.get(&b), two.links.get(&a)) {
+                    (Some(mine), Some(theirs)) if mine == theirs => {}
+                    (mine, theirs) => {
+                        return Err(format!("machines {a} and {b} use different connections: {mine:?}, {theirs:?}"));
+                    }
+                }
+                let open = one.open.get(&b).copied().unwrap_or(0);
+                if open != 1 {
+                    return Err(format!("machine {a} has {open} connections to {b}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
