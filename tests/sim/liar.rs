@@ -103,13 +103,7 @@ impl World {
     }
 
     /// Lies about what a compile made.
-    pub(crate) fn deliver_lie(
-        &mut self,
-        m: usize,
-        key: (ConnId, Stream),
-        lie: Lie,
-        mut made: Vec<(AbsPath, Vec<u8>)>,
-    ) {
+    pub(crate) fn deliver_lie(&mut self, m: usize, key: (ConnId, Stream), lie: Lie, mut made: Vec<(AbsPath, Vec<u8>)>) {
         self.note("lies", [m, key.0, lie as usize]);
         let mut said = outcome(&made);
         match lie {

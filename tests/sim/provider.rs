@@ -3,8 +3,8 @@
 use crate::{
     checkers::Seen,
     client::{BLOB_TIME, object_path},
-    link::{ConnId, MS, Micros, Parcel, SECOND, Stream},
     liar::Lie,
+    link::{ConnId, MS, Micros, Parcel, SECOND, Stream},
     peers::message,
     world::{Nature, Timer, World},
 };
