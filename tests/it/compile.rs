@@ -153,7 +153,10 @@ fn an_error_is_the_compilers_own_to_the_last_byte() {
             assert_eq!(ran.code, Some(1));
         }
         desk.write("absent.c", "#include \"absent.h\"\n");
-        assert_eq!(desk.same(&desk.line(&format!("{compiler} -c absent.c")), Where::Here(Reason::CompileError)).code, Some(1));
+        assert_eq!(
+            desk.same(&desk.line(&format!("{compiler} -c absent.c")), Where::Here(Reason::CompileError)).code,
+            Some(1)
+        );
     }
 }
 
@@ -172,8 +175,7 @@ fn words_come_in_order_when_both_streams_are_one_pipe() {
 #[test]
 fn odd_names_make_no_difference() {
     let Some(desk) = desk() else { return };
-    let names: [&[u8]; 6] =
-        [b"a b", b"quo'te\"s", b"\xff\xfe", b"-dash", b"d$o`l#lar", "größe".as_bytes()];
+    let names: [&[u8]; 6] = [b"a b", b"quo'te\"s", b"\xff\xfe", b"-dash", b"d$o`l#lar", "größe".as_bytes()];
     for name in names {
         let path = |end: &str| OsString::from(OsStr::from_bytes(&[b"./", name, end.as_bytes()].concat()));
         desk.write(path(".c"), "const char *f(void) { return __FILE__; }\n");

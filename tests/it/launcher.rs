@@ -70,10 +70,9 @@ fn behind_ccache_a_miss_goes_out_and_a_hit_does_not() {
     }
     let Some(desk) = desk() else { return };
     let unit = unit(&desk);
-    for (name, words, variables) in [
-        ("prefix", &["ccache"][..], &[("CCACHE_PREFIX", MESH_CC)][..]),
-        ("words", &["ccache", MESH_CC], &[]),
-    ] {
+    for (name, words, variables) in
+        [("prefix", &["ccache"][..], &[("CCACHE_PREFIX", MESH_CC)][..]), ("words", &["ccache", MESH_CC], &[])]
+    {
         let before = desk.files();
         run(desk.bare(&unit), Streams::Apart);
         let made = desk.files();
@@ -143,7 +142,8 @@ fn it_speaks_only_if_it_is_asked_to() {
 #[test]
 fn a_compiler_that_is_not_there_is_127_and_one_sentence() {
     let ground = Ground::new();
-    for words in [&[MESH, "cc", "no-such-gcc"][..], &[MESH_CC, "no-such-gcc"], &[MESH, "/no/such/gcc"], &[MESH_CC, "./gcc"]]
+    for words in
+        [&[MESH, "cc", "no-such-gcc"][..], &[MESH_CC, "no-such-gcc"], &[MESH, "/no/such/gcc"], &[MESH_CC, "./gcc"]]
     {
         let ran = Ran::of(ground.command(words[0]).args(&words[1..]).args(["-c", "x.c"]).current_dir(&ground.dir));
         assert_eq!((ran.code, ran.out()), (Some(127), String::new()), "{words:?}");
