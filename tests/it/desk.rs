@@ -1,12 +1,13 @@
 //! Two agents that are one mesh, a project, and the comparison: what the plain compiler does and what the launcher does
 //! must be the same, and the provider's own counter says where it was done.
 
-use crate::env::{Agent, Ground, MESH, MESH_CC, Ran, path_var, skip, until};
+use crate::env::{Agent, Ground, MESH, MESH_CC, Ran, descends, path_var, processes, skip, until};
 use mesh::{
     agent::wire::{Ask, Tell},
     reason::Reason,
     view::snapshot::UnitRecord,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -18,7 +19,7 @@ use std::{
         unix::{ffi::OsStrExt, fs::MetadataExt, fs::PermissionsExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Condvar, Mutex, PoisonError},
 };
 
@@ -201,7 +202,7 @@ impl Desk {
 
     /// Starts the provider anew and waits until the two have met.
     pub(crate) fn restart_provider(&mut self) {
-        self.provider.kill();
+        self.provider.stop();
         self.provider.start(&self.ground);
         self.provider.answers();
         self.meet();
@@ -209,7 +210,7 @@ impl Desk {
 
     /// Starts the client's agent anew and waits until the two have met.
     pub(crate) fn restart_client(&mut self) {
-        self.client.kill();
+        self.client.stop();
         self.client.start(&self.ground);
         self.client.answers();
         self.meet();
@@ -387,30 +388,71 @@ impl Desk {
         }
     }
 
-    /// Starts a compile that takes seconds and waits until the provider's compiler is at it.
-    pub(crate) fn begin(&self, unit: &Unit, mark: &str) -> std::process::Child {
+    /// Starts a compile that takes a moment and stops the provider's compiler in the middle of it.
+    pub(crate) fn begin(&self, unit: &Unit, mark: &str) -> Begun {
         let mut command = self.launcher(unit);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        until("the provider's compiler runs", || self.compiling(mark).then_some(()));
-        child
-    }
-
-    /// Whether the provider runs a compiler whose command line has this in it.
-    pub(crate) fn compiling(&self, mark: &str) -> bool {
         let provider = self.provider.pid();
-        crate::env::processes(mark.as_bytes()).into_iter().any(|pid| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            name.starts_with("cc1") && crate::env::descends(pid, provider)
-        })
+        let found = || {
+            let mut compilers = processes(mark.as_bytes()).into_iter().filter(|pid| is_compiler(*pid));
+            let pid = compilers.find(|pid| descends(*pid, provider))?;
+            Pid::from_raw(pid.cast_signed()).filter(|pid| kill_process(*pid, Signal::STOP).is_ok())
+        };
+        Begun { child: Some(child), compiler: until("the provider's compiler runs", found) }
     }
 }
 
-/// The compiler's time grows with `turns` (300 000 are about a second), the object does not.
-pub(crate) fn slow(desk: &Desk, name: &str, turns: u32) -> Unit {
+/// A compile whose compiler, at the provider, is stopped.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    child: Option<Child>,
+    compiler: Pid,
+}
+
+impl Begun {
+    /// Lets the compiler go on.
+    pub(crate) fn resume(&self) {
+        // It may be dead with its agent.
+        let _ = kill_process(self.compiler, Signal::CONT);
+    }
+
+    /// Lets it go on, and what came of the compile.
+    pub(crate) fn ends(mut self) -> Ran {
+        self.resume();
+        self.child.take().unwrap().wait_with_output().unwrap().into()
+    }
+
+    /// Kills the launcher.
+    pub(crate) fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            self.resume();
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn is_compiler(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("cc1"))
+}
+
+/// Turns of a loop that the compiler runs: about a third of a second, time enough to be met in the middle.
+const TURNS: u32 = 100_000;
+
+/// A small unit that takes its compiler a moment.
+pub(crate) fn slow(desk: &Desk, name: &str) -> Unit {
     let text = format!(
         "#include \"slow.h\"\nconstexpr unsigned spin(unsigned n) {{ unsigned s = 0; \
          for (unsigned i = 0; i < n; i++) s += (i * 7) ^ s; return s; }}\n\
-         constexpr unsigned value = spin({turns}u);\nunsigned get() {{ return value + HEADER; }}\n"
+         constexpr unsigned value = spin({TURNS}u);\nunsigned get() {{ return value + HEADER; }}\n"
     );
     desk.write(format!("{name}.cc"), text);
     desk.write("slow.h", "#define HEADER 1\n");

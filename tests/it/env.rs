@@ -164,7 +164,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // It may be gone already, with the ground that it is on.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
 }
 
@@ -238,6 +239,15 @@ impl Agent {
             let _ = std::fs::remove_file(self.home.join("pid"));
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+
+    /// Ends it in order, so that its peers hear of it.
+    pub(crate) fn stop(&mut self) {
+        if self.child.is_some() {
+            self.signal(Signal::CONT);
+            self.signal(Signal::TERM);
+            self.ended();
         }
     }
 

@@ -150,11 +150,10 @@ fn a_header_replaced_within_its_second_or_with_its_very_times_is_seen() {
 #[test]
 fn a_header_that_is_edited_while_the_unit_is_away_makes_no_stale_object() {
     let Some(desk) = desk() else { return };
-    let unit = slow(&desk, "edited", 250_000);
+    let unit = slow(&desk, "edited");
     let child = desk.begin(&unit, "edited.cc");
     desk.write("slow.h", "#define HEADER 2\n");
-    let ran: crate::env::Ran = child.wait_with_output().unwrap().into();
-    ran.good();
+    child.ends().good();
     assert_eq!(desk.last().reason, Some(Reason::Changing));
     let made = desk.files();
     run(desk.bare(&unit), unit.streams).good();
@@ -164,15 +163,14 @@ fn a_header_that_is_edited_while_the_unit_is_away_makes_no_stale_object() {
 #[test]
 fn a_header_that_appears_while_the_unit_is_away_makes_no_stale_object() {
     let Some(desk) = desk() else { return };
-    let mut unit = slow(&desk, "appears", 250_000);
+    let mut unit = slow(&desk, "appears");
     unit.words.insert(1, "-Iearlier".into());
     let text = std::fs::read_to_string(desk.project.join("appears.cc")).unwrap();
     desk.write("appears.cc", text.replace("\"slow.h\"", "<slow.h>"));
     unit.words.insert(2, "-I.".into());
     let child = desk.begin(&unit, "appears.cc");
     desk.write("earlier/slow.h", "#define HEADER 3\n");
-    let ran: crate::env::Ran = child.wait_with_output().unwrap().into();
-    ran.good();
+    child.ends().good();
     assert_eq!(desk.last().reason, Some(Reason::Changing));
     let made = desk.files();
     run(desk.bare(&unit), unit.streams).good();
@@ -182,14 +180,13 @@ fn a_header_that_appears_while_the_unit_is_away_makes_no_stale_object() {
 #[test]
 fn a_unit_that_stays_away_from_its_changed_neighbours_goes_on_being_made_there() {
     let Some(desk) = desk() else { return };
-    let unit = slow(&desk, "neighbour", 250_000);
+    let unit = slow(&desk, "neighbour");
     let served = desk.served();
     let child = desk.begin(&unit, "neighbour.cc");
     // Other files of the directory come and go all through a build.
     desk.write("other.o", "x");
     desk.write("sub/other.h", "x");
-    let ran: crate::env::Ran = child.wait_with_output().unwrap().into();
-    ran.good();
+    child.ends().good();
     assert_eq!((desk.last().reason, desk.served()), (None, served + 1));
     let made = desk.files();
     run(desk.bare(&unit), unit.streams).good();
