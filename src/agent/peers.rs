@@ -276,6 +276,7 @@ async fn greeted(
     let (ours, set) = hello(agent).ok_or("this machine is in no mesh")?;
     let greeting = sync::greet(&conn, &ours, &set).await.map_err(|e| e.to_string())?;
     let (sender, receiver) = (Sender::new(greeting.send), Receiver::new(greeting.recv));
+    let in_common: Vec<_> = set.hashes().into_iter().chain(greeting.records.iter().map(Record::hash)).collect();
     if agent.mesh.merge(greeting.records).is_some() {
         records_changed(agent);
     }
@@ -307,6 +308,11 @@ async fn greeted(
     agent.links.insert(link.clone());
     link.tell(Control::Load(serve::load(agent)));
     link.tell(Control::Toolchains(agent.served_toolchains()));
+    // Records that came in while the two were greeting went to those who were connected then.
+    let late = agent.mesh.set().map(|(set, _)| set.missing(&in_common)).unwrap_or_default();
+    if !late.is_empty() {
+        link.tell(Control::Records(late));
+    }
     tracing::info!("connected: {}", link.name());
     agent.peers.remember();
     stand(agent, &link, sender, receiver, outbox).await;

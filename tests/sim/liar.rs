@@ -20,7 +20,7 @@ use mesh_proto::{
 };
 
 /// Links in a liar's chain of admissions, more than a member may be away from the founder.
-const CHAIN: u8 = 16;
+const CHAIN: u8 = 90;
 
 /// What a lying provider does to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +255,7 @@ impl World {
         self.send(m, conn, CONTROL, &Control::Records(records));
     }
 
-    /// An owner admits a machine that does not exist, which admits another one, and so on; in two parts.
+    /// An owner admits a machine that does not exist, which admits another one, and so on; in parts.
     fn send_chain(&mut self, m: usize, conn: ConnId) {
         let Some(mesh) = self.machines[m].set.as_ref().map(|s| s.mesh()) else { return };
         let mut issuer = self.machines[m].key;
@@ -271,9 +271,10 @@ impl World {
             records.extend(Record::sign(&Body::Admit(admit), &issuer));
             issuer = subject;
         }
-        let rest = records.split_off(records.len() / 2);
-        self.send(m, conn, CONTROL, &Control::Records(records));
-        self.send(m, conn, CONTROL, &Control::Records(rest));
+        self.note("chain", [m, conn, 0]);
+        for part in records.chunks(limits::CHAIN_DEPTH_MAX) {
+            self.send(m, conn, CONTROL, &Control::Records(part.to_vec()));
+        }
     }
 
     fn strangers(&self) -> Vec<usize> {

@@ -182,23 +182,24 @@ fn slowness(world: &mut World) {
         match world.clock.random.below(4) {
             0 => world.machines[machine].slowness = 2000,
             1 => drop(world.net.far.insert(machine, 300 * MS)),
-            2 => drop(world.net.far.insert(machine, 2 * SECOND)),
+            2 => drop(world.net.far.insert(machine, 700 * MS)),
             _ => {}
         }
     }
 }
 
-/// Lives one seed through.
+/// Lives one seed through. Whatever goes wrong, a panic included, becomes one line that says how to see it again.
 fn live(seed: u64, speaks: bool) -> Result<Run, String> {
     let mut world = prepare(seed);
     world.trace.speaks = speaks;
-    let ended = play(&mut world);
-    let at = (world.step, world.clock.now / MS);
-    ended.map_err(|words| {
-        let kind = scenario(seed);
-        let (step, ms) = at;
-        format!("{kind:?}, seed {seed}, step {step}, {ms} ms: {words}; MESH_SIM_SEED={seed} cargo test --test sim")
-    })?;
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(&mut world)));
+    let ended = played.unwrap_or_else(|_| Err("a panic, as above".to_owned()));
+    if let Err(words) = ended {
+        let (kind, step, ms) = (scenario(seed), world.step, world.clock.now / MS);
+        return Err(format!(
+            "{kind:?}, seed {seed}, step {step}, {ms} ms: {words}; MESH_SIM_SEED={seed} cargo test --test sim"
+        ));
+    }
     let local = world.checkers.local.values().sum();
     Ok(Run { hash: world.trace.hash, counts: world.trace.counts, remote: world.checkers.remote, local })
 }

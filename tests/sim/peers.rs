@@ -282,6 +282,8 @@ impl World {
 
     /// The greeting is over: is this the connection to keep?
     fn greeted(&mut self, m: usize, conn: ConnId, records: Vec<Record>) {
+        let greeted_with = self.machines[m].ends.get(&conn).map(|e| e.set.hashes()).unwrap_or_default();
+        let in_common: Vec<_> = greeted_with.into_iter().chain(records.iter().map(Record::hash)).collect();
         self.merge(m, records);
         let Some(peer) = self.machines[m].ends.get(&conn).map(|e| e.peer) else { return };
         let id = self.machines[peer].id;
@@ -313,6 +315,11 @@ impl World {
         self.send(m, conn, CONTROL, &Control::Load(load));
         let served = self.served_toolchains(m);
         self.send(m, conn, CONTROL, &Control::Toolchains(served));
+        let late = self.machines[m].set.as_ref().map(|set| set.missing(&in_common)).unwrap_or_default();
+        if !late.is_empty() {
+            self.note("told late records", [m, conn, late.len()]);
+            self.send(m, conn, CONTROL, &Control::Records(late));
+        }
         self.wake_waiters(m);
         self.wake_dialer(m);
     }

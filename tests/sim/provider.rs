@@ -286,6 +286,8 @@ impl World {
     /// A connection is gone, and with it the jobs that came by it.
     pub(crate) fn jobs_lost(&mut self, m: usize, conn: ConnId) {
         let lost: Vec<_> = self.machines[m].jobs.range((conn, 0)..(conn + 1, 0)).map(|(key, _)| *key).collect();
+        // All of them at once: none is started in the place of another.
+        self.machines[m].waiting.retain(|key| key.0 != conn);
         for key in lost {
             self.drop_job(m, key);
         }

@@ -152,41 +152,44 @@ impl RecordSet {
     }
 
     /// Takes in records that another machine holds: those of this mesh whose signer is an owner by records that are
-    /// here or among them. The result does not depend on their order, unless they are more than a set may hold.
+    /// here or among them. The result does not depend on their order, nor on how they are parted, unless they are more
+    /// than a set may hold.
     pub fn merge(&mut self, records: Vec<Record>, verify: &dyn Verify) -> Merged {
         let mut merged = Merged::default();
-        let mut waiting: Vec<(Digest, Record, Admit)> = Vec::new();
+        let mut waiting: BTreeMap<PeerId, Vec<(Digest, Record, Admit)>> = BTreeMap::new();
         for record in records {
             match record.body() {
                 Ok(Body::Admit(admit)) if admit.mesh == self.mesh => {
                     let hash = record.hash();
                     if !self.admits.contains_key(&hash) {
-                        waiting.push((hash, record, admit));
+                        waiting.entry(admit.issuer).or_default().push((hash, record, admit));
                     }
                 }
                 Ok(Body::Genesis(_)) if record == self.genesis_record => {}
                 _ => merged.refused += 1,
             }
         }
-        // An owner may be admitted by a record that comes after the ones it signed: again until nothing changes, and
-        // no more often than a chain is long.
-        for _ in 0..=limits::CHAIN_DEPTH_MAX {
-            let owners = self.owners();
-            let before = waiting.len();
-            waiting.retain(|(hash, record, admit)| {
-                let Some(key) = owners.get(&admit.issuer) else { return true };
-                if self.admits.len() + 1 >= limits::RECORDS_MAX || !record.is_signed_by(key, verify) {
-                    return true;
+        // An owner may be admitted by a record that comes after the ones it signed: whoever becomes one is looked at
+        // then. However long a chain is, it is followed to its end: if a part of it were left for another time, two
+        // machines that heard of it in different portions would never hold equal sets.
+        let mut owners = self.owners();
+        let mut next: Vec<PeerId> = owners.keys().copied().collect();
+        while let Some(issuer) = next.pop() {
+            for (hash, record, admit) in waiting.remove(&issuer).unwrap_or_default() {
+                let full = self.admits.len() + 1 >= limits::RECORDS_MAX;
+                if full || !record.is_signed_by(&owners[&issuer], verify) {
+                    merged.refused += 1;
+                    continue;
                 }
-                let new = self.admits.insert(*hash, (record.clone(), admit.clone())).is_none();
+                let subject = admit.subject.peer();
+                if admit.role.admits() && owners.insert(subject, admit.subject).is_none() {
+                    next.push(subject);
+                }
+                let new = self.admits.insert(hash, (record, admit)).is_none();
                 merged.added += usize::from(new);
-                false
-            });
-            if waiting.len() == before {
-                break;
             }
         }
-        merged.refused += waiting.len();
+        merged.refused += waiting.values().map(Vec::len).sum::<usize>();
         merged
     }
 
@@ -361,6 +364,17 @@ pub(super) mod tests {
         let members = set.evaluate(0);
         assert_eq!(role_of(&members, 9), Some(Role::Owner));
         assert_eq!(role_of(&members, 10), None);
+    }
+
+    #[test]
+    fn a_long_chain_is_taken_in_alike_as_a_whole_and_in_parts() {
+        let (mut whole, mut parts) = (founded(), founded());
+        let chain: Vec<_> = (1..=90).map(|n| record(&whole, n, n + 1, Role::Owner)).collect();
+        for part in chain.chunks(limits::CHAIN_DEPTH_MAX) {
+            parts.merge(part.to_vec(), &Fake(0));
+        }
+        assert_eq!(whole.merge(chain.into_iter().rev().collect(), &Fake(0)), Merged { added: 90, refused: 0 });
+        assert_eq!(whole, parts);
     }
 
     #[test]
