@@ -114,10 +114,12 @@ impl Ground {
         Self { sweeper: sweeper.spawn().unwrap(), dir }
     }
 
-    /// A command with nothing of this process's environment but the path.
+    /// A command with nothing of this process's environment but the path. If it leads to a launcher, by whatever way, that
+    /// asks nobody and starts nobody unless it is told to.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", path_var()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
+        command.env("MESH", "off").env("MESH_DIR", self.dir.join("nobody"));
         command
     }
 

@@ -112,11 +112,8 @@ fn without_an_agent_it_compiles_and_one_is_started_that_founds_no_mesh() {
     let compile = || {
         let mut command = ground.command(MESH_CC);
         command.args(["gcc", "-c", "x.c", "-o", "x.o"]).current_dir(&ground.dir);
-        command
-            .env("MESH_DIR", &agent.home)
-            .env("MESH_LOOPBACK", "1")
-            .env("MESH_PORT", "0")
-            .env("SECRET", "of a build");
+        command.env("MESH", "on").env("MESH_DIR", &agent.home).env("MESH_LOOPBACK", "1").env("MESH_PORT", "0");
+        command.env("SECRET", "of a build");
         let begun = Instant::now();
         // Its pipes are read to their end: an agent that kept them open would hold the build.
         Ran::of(&mut command).good();
@@ -152,7 +149,7 @@ fn many_launchers_without_an_agent_start_one() {
     let launch = |n: u32| {
         let mut command = ground.command(MESH_CC);
         command.args(["gcc", "-c", "x.c", "-o", &format!("x{n}.o")]).current_dir(&ground.dir);
-        command.env("MESH_DIR", &agent.home).env("MESH_LOOPBACK", "1").env("MESH_PORT", "0");
+        command.env("MESH", "on").env("MESH_DIR", &agent.home).env("MESH_LOOPBACK", "1").env("MESH_PORT", "0");
         command.spawn().unwrap()
     };
     for mut child in (0..8).map(launch).collect::<Vec<_>>() {

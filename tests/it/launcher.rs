@@ -2,7 +2,7 @@
 
 use crate::{
     desk::{By, Desk, Streams, Unit, Where, desk, run},
-    env::{Ground, MESH, MESH_CC, Ran, has, path_var, processes},
+    env::{Ground, MESH, MESH_CC, Ran, has, processes},
 };
 use mesh::reason::Reason;
 use std::{
@@ -251,12 +251,10 @@ fn without_a_home_or_an_agent_it_is_the_compiler() {
     let Some(desk) = desk() else { return };
     let unit = unit(&desk);
     let plain = run(desk.bare(&unit), Streams::Apart);
-    let mut command = desk.bare(&unit);
-    command.env_clear().env("PATH", path_var());
     let mut bare: Vec<OsString> = vec![MESH_CC.into()];
     bare.extend(unit.words.clone());
     let mut homeless = desk.ground.command(&bare[0]);
-    homeless.args(&bare[1..]).env_remove("HOME").current_dir(&desk.project);
+    homeless.args(&bare[1..]).env("MESH", "on").env_remove("HOME").env_remove("MESH_DIR").current_dir(&desk.project);
     assert_eq!(Ran::of(&mut homeless), plain);
     assert_eq!(processes(desk.project.as_os_str().as_encoded_bytes()), Vec::<u32>::new());
 }
