@@ -14,6 +14,11 @@ const PAUSE_MS_MAX: u64 = 60_000;
 const TARGETS_MAX: usize = 1024;
 /// Dials under way at once.
 const DIALS_MAX: usize = 16;
+/// Two machines that dial each other at once have both connections standing within this, milliseconds: every frame of a
+/// greeting has its own limit of seconds.
+const AT_ONCE_MS: u64 = 15_000;
+/// A connection that ends before this age counts as a failure of its address, milliseconds.
+const STEADY_MS: u64 = 5_000;
 
 /// An address, as far as dialling goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +28,21 @@ struct Target {
     failures: u32,
     due_ms: u64,
     dialling: bool,
+    /// The handshake is over and the greeting is not.
+    greeting: bool,
     /// Kept although it fails: the user named it.
     fixed: bool,
     /// Addresses of one announcement lead to one machine: they are dialled one after the other. 0: none.
     group: u64,
+}
+
+impl Target {
+    /// One more failure, and a longer pause.
+    fn fail(&mut self, now_ms: u64) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = PAUSE_MS_MIN << self.failures.min(10).saturating_sub(1);
+        self.due_ms = now_ms + pause.min(PAUSE_MS_MAX);
+    }
 }
 
 /// A connection that stands.
@@ -34,6 +50,7 @@ struct Target {
 struct Live {
     link: u64,
     opener: PeerId,
+    since_ms: u64,
 }
 
 /// What becomes of a new connection.
@@ -82,7 +99,7 @@ impl Dialer {
             let Some(worst) = worst.map(|(a, _)| *a) else { return };
             self.targets.remove(&worst);
         }
-        let fresh = Target { peer, failures: 0, due_ms: now_ms, dialling: false, fixed, group };
+        let fresh = Target { peer, failures: 0, due_ms: now_ms, dialling: false, greeting: false, fixed, group };
         let target = self.targets.entry(addr).or_insert(fresh);
         target.peer = peer.or(target.peer);
         target.fixed |= fixed;
@@ -129,21 +146,30 @@ impl Dialer {
     pub fn failed(&mut self, addr: SocketAddr, now_ms: u64) {
         if let Some(target) = self.targets.get_mut(&addr) {
             target.dialling = false;
-            target.failures = target.failures.saturating_add(1);
-            let pause = PAUSE_MS_MIN << target.failures.min(10).saturating_sub(1);
-            target.due_ms = now_ms + pause.min(PAUSE_MS_MAX);
+            target.greeting = false;
+            target.fail(now_ms);
         }
     }
 
     /// The handshake has shown who is at an address, and so at the others of its machine: while a connection to that
     /// machine stands, none of them is dialled again, whatever becomes of this one.
-    pub fn proved(&mut self, addr: SocketAddr, peer: PeerId) {
-        let Some(target) = self.targets.get_mut(&addr) else { return };
-        target.peer = Some(peer);
-        let group = target.group;
-        for other in self.targets.values_mut().filter(|t| t.group == group && group != 0) {
-            other.peer = Some(peer);
+    ///
+    /// `false` if a connection to it stands or another one is being greeted on: this one is to be closed before a word is
+    /// said. Only its opener can tell: of two connections that one side opened, the two sides, which see them in
+    /// different orders, would each close the other one.
+    #[must_use]
+    pub fn proved(&mut self, addr: SocketAddr, peer: PeerId) -> bool {
+        let mut greets = self.targets.iter().filter(|(a, t)| **a != addr && t.greeting && t.peer == Some(peer));
+        let first = !self.live.contains_key(&peer) && greets.next().is_none();
+        if let Some(target) = self.targets.get_mut(&addr) {
+            target.peer = Some(peer);
+            target.greeting = first;
+            let group = target.group;
+            for other in self.targets.values_mut().filter(|t| t.group == group && group != 0) {
+                other.peer = Some(peer);
+            }
         }
+        first
     }
 
     /// A connection that was opened there ended before it stood.
@@ -153,22 +179,25 @@ impl Dialer {
         }
     }
 
-    /// A connection to `peer` stands; `dialled` is the address if this machine opened it. Of two connections the one that
-    /// the smaller id opened is kept, so that both sides keep the same.
-    pub fn connected(&mut self, peer: PeerId, link: u64, dialled: Option<SocketAddr>) -> Keep {
+    /// A connection to `peer` stands; `dialled` is the address if this machine opened it. Of two connections that were
+    /// opened at once the one by the smaller id is kept, so that both sides keep the same.
+    pub fn connected(&mut self, peer: PeerId, link: u64, dialled: Option<SocketAddr>, now_ms: u64) -> Keep {
         let opener = if dialled.is_some() { self.me } else { peer };
         if let Some(target) = dialled.and_then(|addr| self.targets.get_mut(&addr)) {
             target.dialling = false;
-            target.failures = 0;
+            target.greeting = false;
         }
-        let new = Live { link, opener };
+        let new = Live { link, opener, since_ms: now_ms };
         match self.live.get(&peer).copied() {
             None => {
                 self.live.insert(peer, new);
                 Keep::New
             }
-            // A second connection by the same side: the first has died without our knowing.
-            Some(old) if old.opener == opener || opener < old.opener => {
+            // By the same side, or by the other one long afterwards: it would not have greeted if it still knew of the
+            // first, which has died without our knowing.
+            Some(old)
+                if old.opener == opener || opener < old.opener || now_ms >= old.since_ms.saturating_add(AT_ONCE_MS) =>
+            {
                 self.live.insert(peer, new);
                 Keep::Replaces(old.link)
             }
@@ -176,13 +205,17 @@ impl Dialer {
         }
     }
 
-    /// A connection ended; its addresses are due at once, and then with pauses.
+    /// A connection ended. If it was a steady one its addresses are due at once, and then with pauses; if not, it was one
+    /// more failure.
     pub fn lost(&mut self, peer: PeerId, link: u64, now_ms: u64) {
-        if self.live.get(&peer).is_some_and(|l| l.link == link) {
-            self.live.remove(&peer);
-            for target in self.targets.values_mut().filter(|t| t.peer == Some(peer)) {
+        let Some(live) = self.live.get(&peer).copied().filter(|l| l.link == link) else { return };
+        self.live.remove(&peer);
+        for target in self.targets.values_mut().filter(|t| t.peer == Some(peer)) {
+            if now_ms >= live.since_ms.saturating_add(STEADY_MS) {
                 target.failures = 0;
                 target.due_ms = now_ms + PAUSE_MS_MIN / 5;
+            } else {
+                target.fail(now_ms);
             }
         }
     }
@@ -241,7 +274,7 @@ mod tests {
                 let order = if first_is_mine { [me, peer] } else { [peer, me] };
                 for opener in order {
                     let dialled = (opener == me).then(|| addr(u16::from(peer)));
-                    match d.connected(id(peer), u64::from(opener), dialled) {
+                    match d.connected(id(peer), u64::from(opener), dialled, 0) {
                         Keep::New => drop(alive.insert(opener)),
                         Keep::Replaces(old) => {
                             alive.retain(|l| u64::from(*l) != old);
@@ -264,14 +297,14 @@ mod tests {
         d.heard(addr(2), Some(id(2)), false, 0);
         d.heard(addr(3), Some(id(2)), false, 0);
         assert_eq!(d.due(0).len(), 2);
-        assert_eq!(d.connected(id(2), 9, Some(addr(2))), Keep::New);
+        assert_eq!(d.connected(id(2), 9, Some(addr(2)), 0), Keep::New);
         d.failed(addr(3), 0);
         assert_eq!(d.due(1_000_000), vec![]);
         assert_eq!(d.next_due_ms(), None);
-        d.lost(id(2), 8, 5);
+        d.lost(id(2), 8, STEADY_MS);
         assert_eq!(d.due(1_000_000), vec![], "another link of it was lost");
-        d.lost(id(2), 9, 5);
-        assert_eq!(d.due(5 + PAUSE_MS_MIN).len(), 2);
+        d.lost(id(2), 9, STEADY_MS);
+        assert_eq!(d.due(STEADY_MS + PAUSE_MS_MIN / 5).len(), 2);
     }
 
     #[test]
@@ -282,20 +315,62 @@ mod tests {
         assert_eq!(d.due(0), vec![]);
         d.failed(addr(2), 0);
         assert_eq!(d.due(0), vec![(addr(3), None)]);
-        d.proved(addr(3), id(2));
-        d.connected(id(2), 1, Some(addr(3)));
+        assert!(d.proved(addr(3), id(2)));
+        d.connected(id(2), 1, Some(addr(3)), 0);
         assert_eq!(d.due(1_000_000), vec![], "the other address leads to the same machine");
     }
 
     #[test]
     fn an_address_of_a_machine_that_is_connected_otherwise_is_dialled_no_more() {
         let mut d = Dialer::new(id(1));
-        d.connected(id(2), 1, None);
+        d.connected(id(2), 1, None, 0);
         d.heard(addr(2), None, false, 0);
         assert_eq!(d.due(0).len(), 1);
-        d.proved(addr(2), id(2));
+        assert!(!d.proved(addr(2), id(2)));
         d.ended_early(addr(2), 0);
         assert_eq!(d.due(1_000_000), vec![]);
+    }
+
+    #[test]
+    fn of_two_dials_to_one_machine_only_the_first_greets() {
+        let mut d = Dialer::new(id(1));
+        d.heard(addr(2), None, false, 0);
+        d.heard(addr(3), None, false, 0);
+        assert_eq!(d.due(0).len(), 2);
+        assert!(d.proved(addr(3), id(2)));
+        assert!(!d.proved(addr(2), id(2)), "one greeting is under way");
+        d.ended_early(addr(2), 0);
+        d.ended_early(addr(3), 0);
+        assert_eq!(d.due(PAUSE_MS_MIN).len(), 2);
+        assert!(d.proved(addr(2), id(2)), "that greeting came to nothing");
+    }
+
+    #[test]
+    fn a_machine_that_was_restarted_replaces_its_old_connection_at_once() {
+        let (mut at_once, mut later) = (Dialer::new(id(1)), Dialer::new(id(1)));
+        for d in [&mut at_once, &mut later] {
+            d.heard(addr(2), None, false, 0);
+            assert_eq!(d.connected(id(2), 7, Some(addr(2)), 0), Keep::New);
+        }
+        assert_eq!(at_once.connected(id(2), 8, None, AT_ONCE_MS - 1), Keep::Old);
+        assert_eq!(later.connected(id(2), 8, None, AT_ONCE_MS), Keep::Replaces(7));
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_again_and_again_is_not_dialled_in_a_storm() {
+        let mut d = Dialer::new(id(2));
+        d.heard(addr(1), None, false, 0);
+        let (mut now, mut dials) = (0, 0);
+        while now < 10_000 {
+            for (addr, _) in d.due(now) {
+                dials += 1;
+                assert!(d.proved(addr, id(1)));
+                d.connected(id(1), dials, Some(addr), now);
+                d.lost(id(1), dials, now);
+            }
+            now += 10;
+        }
+        assert!((2..=6).contains(&dials), "{dials} dials in ten seconds");
     }
 
     #[test]

@@ -253,10 +253,13 @@ fn hello(agent: &Agent) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
 /// A connection between members, from its handshake to its end.
 async fn member(agent: Arc<Agent>, conn: crate::net::endpoint::Link, dialled: Option<SocketAddr>) {
     let peer = conn.peer;
-    if let Some(addr) = dialled {
-        agent.peers.dialer().proved(addr, peer);
-    }
-    let end = greeted(&agent, conn, dialled).await;
+    let first = dialled.is_none_or(|addr| agent.peers.dialer().proved(addr, peer));
+    let end = if first {
+        greeted(&agent, conn, dialled).await
+    } else {
+        conn.close(close::DUPLICATE, "");
+        Err("another connection to it stands, or is about to".to_owned())
+    };
     if let Err(why) = end {
         tracing::debug!("{peer:?}: {why}");
     }
@@ -292,7 +295,7 @@ async fn greeted(
     link.set_toolchains(greeting.hello.toolchains);
     let slots = u16::try_from(greeting.hello.slots).unwrap_or(u16::MAX);
     link.set_load(mesh_proto::message::Load { slots, ..Default::default() });
-    let kept = agent.peers.dialer().connected(peer, link.id, dialled);
+    let kept = agent.peers.dialer().connected(peer, link.id, dialled, agent.clock.ms());
     match kept {
         Keep::Old => {
             link.conn.close(close::DUPLICATE, "");

@@ -1,6 +1,6 @@
 //! What must hold, watched from outside of the code: told what happens, never asked what to do.
 
-use crate::link::Micros;
+use crate::link::{Micros, SECOND};
 use mesh::{reason::Reason, sched::choose::OFFERS_PER_SLOT};
 use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
 use std::collections::BTreeMap;
@@ -30,7 +30,21 @@ pub(crate) enum Seen<'a> {
     Stopped { provider: usize },
     Blob { digest: Digest, bytes: &'a [u8] },
     Crashed { provider: usize },
+    /// Two machines have shaken hands.
+    Handshake { dialler: usize, other: usize },
+    /// A connection stands at one end.
+    Stands { machine: usize, peer: usize, conn: usize },
+    /// It no longer does.
+    Falls { machine: usize, conn: usize },
+    /// From now on connections may end for reasons that are not the machines' own.
+    Trouble,
 }
+
+/// Handshakes of one pair, in one direction, within [`STORM_TIME`]: a pause that grows after each failure allows no more.
+const STORM: usize = 8;
+const STORM_TIME: Micros = 5 * SECOND;
+/// Of two connections of a pair, one falls. No other one does while nothing is amiss.
+const FALLS: u32 = 1;
 
 #[derive(Debug)]
 struct Promise {
@@ -64,6 +78,11 @@ pub(crate) struct Checkers {
     promises: BTreeMap<u32, Promise>,
     tallies: BTreeMap<usize, Tally>,
     admitted: BTreeMap<usize, Role>,
+    handshakes: BTreeMap<(usize, usize), Vec<Micros>>,
+    /// The ends at which a connection stands, and its pair.
+    standing: BTreeMap<usize, ((usize, usize), u32)>,
+    falls: BTreeMap<(usize, usize), u32>,
+    trouble: bool,
     complaint: Option<String>,
     /// How requests ended.
     pub(crate) remote: u64,
@@ -139,6 +158,26 @@ impl Checkers {
                 let tally = self.tally(provider);
                 (tally.accepted, tally.running) = (0, 0);
             }
+            Seen::Handshake { dialler, other } => {
+                let times = self.handshakes.entry((dialler, other)).or_default();
+                times.retain(|t| t + STORM_TIME > now);
+                times.push(now);
+                let many = times.len();
+                self.hold(many <= STORM, || format!("machine {dialler} shook {other}'s hand {many} times in a row"));
+            }
+            Seen::Stands { machine, peer, conn } => {
+                self.standing.entry(conn).or_insert(((machine.min(peer), machine.max(peer)), 0)).1 += 1;
+            }
+            Seen::Falls { machine, conn } => {
+                // Only one that both had agreed on counts.
+                let Some(((a, b), 2)) = self.standing.remove(&conn) else { return };
+                let falls = self.falls.entry((a, b)).or_default();
+                *falls += 1;
+                let (falls, trouble) = (*falls, self.trouble);
+                let words = || format!("machine {machine} gave up connection {conn} of {a} and {b}, the {falls}. one");
+                self.hold(falls <= FALLS || trouble, words);
+            }
+            Seen::Trouble => self.trouble = true,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Machines that break the rules: members as providers and as clients, and strangers.
 
 use crate::{
+    checkers::Seen,
     client::{job, object_path},
     link::{CONTROL, ConnId, MS, Parcel, Stream},
     peers::{Phase, message},
@@ -149,6 +150,7 @@ impl World {
         if conns.is_empty() {
             return;
         }
+        self.see(Seen::Trouble);
         let conn = conns[self.clock.random.index(conns.len())];
         match self.clock.random.below(13) {
             0 => self.offer_lie(m, conn, |offer| offer.closure = NumberSet::new(&mut vec![7_000, 9_000])),

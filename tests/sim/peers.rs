@@ -1,6 +1,7 @@
 //! Announcing, dialling, greeting, gossip: what `src/agent/peers.rs` does, in virtual time.
 
 use crate::{
+    checkers::Seen,
     link::{CONTROL, ConnId, HANDSHAKE_MAX, MS, NAMES, Parcel, SECOND},
     world::{Event, Nature, Timer, World},
 };
@@ -181,7 +182,13 @@ impl World {
             self.note("turned away", [m, to, 0]);
             return self.dial_failed(m, addr, expect.is_some_and(|p| p != peer));
         }
-        self.machines[m].dialer.proved(addr, peer);
+        self.see(Seen::Handshake { dialler: m, other: to });
+        if !self.machines[m].dialer.proved(addr, peer) {
+            self.note("not greeted", [m, to, 0]);
+            let now = self.local_ms(m);
+            self.machines[m].dialer.ended_early(addr, now);
+            return self.wake_dialer(m);
+        }
         let conn = self.net.connect(m, to);
         self.note("handshake", [m, to, conn]);
         self.greet(m, conn, to, 0, Some(addr));
@@ -295,7 +302,8 @@ impl World {
         if self.machines[m].members.as_ref().is_none_or(|members| members.get(&id).is_none()) {
             return self.close(m, conn);
         }
-        match self.machines[m].dialer.connected(id, conn as u64, dialled) {
+        let now = self.local_ms(m);
+        match self.machines[m].dialer.connected(id, conn as u64, dialled, now) {
             Keep::Old => {
                 self.note("kept the old", [m, peer, conn]);
                 return self.close(m, conn);
@@ -311,6 +319,7 @@ impl World {
         }
         self.machines[m].links.insert(id, conn);
         self.phase(m, conn, Phase::Stands);
+        self.see(Seen::Stands { machine: m, peer, conn });
         let load = self.load(m);
         self.send(m, conn, CONTROL, &Control::Load(load));
         let served = self.served_toolchains(m);
@@ -409,6 +418,7 @@ impl World {
             machine.links.remove(&id);
         }
         if end.phase == Phase::Stands {
+            self.checkers.see(self.clock.now, Seen::Falls { machine: m, conn });
             machine.dialer.lost(id, conn as u64, now);
         } else if let Some(addr) = end.dialled {
             machine.dialer.ended_early(addr, now);

@@ -463,6 +463,9 @@ impl World {
     }
 
     fn befalls(&mut self, fate: Fate) {
+        if matches!(fate, Fate::Crash { .. } | Fate::Cut { .. } | Fate::Move { .. }) {
+            self.see(Seen::Trouble);
+        }
         match fate {
             Fate::Ask { machine, count } => {
                 for _ in 0..count {
