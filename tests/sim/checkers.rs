@@ -19,23 +19,63 @@ pub(crate) enum End {
 /// Something that a checker looks at.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
-    Slots { provider: usize, slots: u32 },
-    Admitted { machine: usize, role: Role },
-    Asked { request: u32, deadline: Micros, oracle: Digest },
-    Ended { request: u32, end: End },
-    Outputs { paths: &'a [AbsPath], dirs: &'a [AbsPath] },
-    Accepted { provider: usize },
-    Released { provider: usize },
-    Started { provider: usize, client: usize },
-    Stopped { provider: usize },
-    Blob { digest: Digest, bytes: &'a [u8] },
-    Crashed { provider: usize },
+    Slots {
+        provider: usize,
+        slots: u32,
+    },
+    Admitted {
+        machine: usize,
+        role: Role,
+    },
+    Asked {
+        request: u32,
+        deadline: Micros,
+        oracle: Digest,
+    },
+    Ended {
+        request: u32,
+        end: End,
+    },
+    Outputs {
+        paths: &'a [AbsPath],
+        dirs: &'a [AbsPath],
+    },
+    Accepted {
+        provider: usize,
+    },
+    Released {
+        provider: usize,
+    },
+    Started {
+        provider: usize,
+        client: usize,
+    },
+    Stopped {
+        provider: usize,
+    },
+    Blob {
+        digest: Digest,
+        bytes: &'a [u8],
+    },
+    Crashed {
+        provider: usize,
+    },
     /// Two machines have shaken hands.
-    Handshake { dialler: usize, other: usize },
+    Handshake {
+        dialler: usize,
+        other: usize,
+    },
     /// A connection stands at one end.
-    Stands { machine: usize, peer: usize, conn: usize },
+    Stands {
+        machine: usize,
+        peer: usize,
+        conn: usize,
+    },
     /// It no longer does.
-    Falls { machine: usize, conn: usize },
+    Falls {
+        machine: usize,
+        conn: usize,
+    },
     /// From now on connections may end for reasons that are not the machines' own.
     Trouble,
 }
