@@ -67,6 +67,8 @@ const TRAVEL: &[&str] = &[
     "SUNPRO_DEPENDENCIES",
     "TEMP",
     "TERM",
+    "TERMINFO",
+    "TERMINFO_DIRS",
     "TERM_URLS",
     "TEXTDOMAINDIR",
     "TMP",

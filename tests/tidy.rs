@@ -160,6 +160,9 @@ fn misplaced_long_and_forgotten_files_are_caught() {
     assert!(tree(&[("src/lib.rs", map), ("src/a.rs", "//! (DO)\n")]).contains("src/a.rs:0: no `mod` line"));
     assert!(tree(&[("tests/it/main.rs", "// mod a;"), ("tests/it/a.rs", "")]).contains("tests/it/a.rs:0: no `mod`"));
     assert_eq!(tree(&[("tests/it/main.rs", "mod a;"), ("tests/it/a.rs", "")]), "");
+    let beside = "//! (DO)\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;";
+    let lib = "//! Map.\n#![deny(unsafe_code)]\nmod b;";
+    assert_eq!(tree(&[("src/lib.rs", lib), ("src/b.rs", beside), ("src/b_tests.rs", "fn f() { g().unwrap() }")]), "");
     let manifest = "autotests = false\n[[test]]\npath = \"tests/a.rs\"\n";
     let said = tree(&[("Cargo.toml", manifest), ("tests/a.rs", ""), ("tests/b.rs", "")]);
     assert!(said.contains("tests/b.rs:0: is in no [[test]]") && !said.contains("tests/a.rs"), "{said}");

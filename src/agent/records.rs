@@ -2,7 +2,10 @@
 
 use crate::{
     reason::Reason,
-    view::snapshot::{Counters, UnitRecord},
+    view::{
+        rows,
+        snapshot::{Counters, UnitRecord},
+    },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -102,18 +105,8 @@ impl Records {
     /// Writes the counters as JSON to `counters.json` in the state directory, whole or not at all.
     pub fn write(&mut self, state_dir: &Path) {
         self.dirty = false;
-        let counters = self.counters();
-        let local: BTreeMap<&str, u64> = counters.local.iter().map(|(r, n)| (r.code(), *n)).collect();
-        let json = serde_json::json!({
-            "schema": 1,
-            "requests": counters.requests,
-            "remote": counters.remote,
-            "local": local,
-            "served": counters.served,
-            "not_served": counters.not_served,
-            "discrepancies": counters.discrepancies,
-            "asked_compiler": counters.asked_compiler,
-        });
+        let mut json = rows::counters_json(&self.counters());
+        json["schema"] = rows::SCHEMA.into();
         let (path, temp) = (counters_file(state_dir), state_dir.join("counters.json.new"));
         if std::fs::write(&temp, format!("{json}\n")).and_then(|()| std::fs::rename(&temp, &path)).is_err() {
             tracing::debug!("the counters could not be written");

@@ -109,7 +109,14 @@ pub fn run(words: Vec<OsString>, masquerade: bool) -> ! {
         _ if masquerade => Path::new(program).file_name().unwrap_or(program).to_owned(),
         _ => program.clone(),
     };
-    let found = match find::find(&program, &cwd, path_var.as_deref()) {
+    let mut found = find::find(&program, &cwd, path_var.as_deref());
+    let mut masquerade = masquerade;
+    if found.is_err() && find::is_own(&cwd.join(&program)) {
+        // A build system that looked for its compiler with such links in front of PATH has kept the link's path.
+        masquerade = true;
+        found = find::find(Path::new(&program).file_name().unwrap_or(&program), &cwd, path_var.as_deref());
+    }
+    let found = match found {
         Ok(found) => found,
         Err(why) => not_found(&program, &why),
     };

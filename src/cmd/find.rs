@@ -40,6 +40,11 @@ impl Own {
     }
 }
 
+/// Whether a path leads to mesh itself.
+pub(super) fn is_own(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| Own::new().0.contains(&(meta.dev(), meta.ino())))
+}
+
 /// Looks `program` up as a shell would: by path if it has a slash, else along `PATH`; links that lead to mesh do not count,
 /// so that a directory of such links may come first.
 pub(super) fn find(program: &OsStr, cwd: &Path, path_var: Option<&OsStr>) -> Result<Found, NotFound> {

@@ -1,8 +1,9 @@
-//! What the compiler opens by itself, for the language of its messages and for the local time (DO).
+//! What the compiler opens by itself, for the language of its messages, their colours and the local time (DO).
 //!
 //! Seen with strace on gcc 12 and its assembler: for every locale but `C` and `POSIX` the C library reads its archive,
 //! its alias table, or else a directory for the locale, then the conversion tables' cache; the first message (even the
-//! quotes in one) reads a catalogue by the program's name. clang sets no locale and opens none of this.
+//! quotes in one) reads a catalogue by the program's name. clang sets no locale and opens none of this; but on a terminal
+//! it reads the terminal's description, and without one it writes no colours. gcc knows terminals by their names alone.
 
 use super::node::{NodeId, ROOT, name_hash};
 use super::search::Scope;
@@ -36,6 +37,8 @@ const ALWAYS: [&[u8]; 10] = [
 const CATEGORIES: [&[u8]; 2] = [b"/LC_CTYPE", b"/LC_MESSAGES/SYS_LC_MESSAGES"];
 /// Programs whose catalogues a compile reads; some distributions append a version.
 const DOMAINS: [&[u8]; 6] = [b"gcc", b"cpplib", b"gas", b"bfd", b"opcodes", b"libc"];
+/// Where descriptions of terminals are, unless the environment says.
+const TERMINALS: [&[u8]; 3] = [b"/etc/terminfo", b"/lib/terminfo", b"/usr/share/terminfo"];
 /// The local time where `TZ` does not say.
 const LOCAL_TIME: &[u8] = b"/etc/localtime";
 /// The time zones.
@@ -99,6 +102,19 @@ fn variants(name: &[u8]) -> Vec<Vec<u8>> {
     variants
 }
 
+/// Where the terminal library looks for the description of the terminal that an environment names.
+fn terminal_files(env: Env<'_>) -> Vec<Vec<u8>> {
+    let Some(name) = var(env, b"TERM").filter(|name| !name.contains(&b'/') && name[0] != b'.') else {
+        return Vec::new();
+    };
+    let own = var(env, b"HOME").map(|home| [home, b"/.terminfo"].concat());
+    let more = var(env, b"TERMINFO_DIRS").unwrap_or_default().split(|byte| *byte == b':').map(<[u8]>::to_vec);
+    let said = var(env, b"TERMINFO").map(<[u8]>::to_vec);
+    let dirs = said.into_iter().chain(own).chain(more).chain(TERMINALS.iter().map(|dir| dir.to_vec()));
+    let dirs = dirs.filter(|dir| dir.first() == Some(&b'/')).take(NAMES_MAX);
+    dirs.map(|dir| [&dir, &b"/"[..], &name[..1], b"/", name].concat()).collect()
+}
+
 fn is_catalogue(name: &[u8]) -> bool {
     name.strip_suffix(b".mo").is_some_and(|stem| {
         DOMAINS.iter().any(|domain| stem.strip_prefix(*domain).is_some_and(|rest| rest.is_empty() || rest[0] == b'-'))
@@ -142,6 +158,16 @@ impl Graph {
                     let lookup = self.lookup(Scope::Dir(messages), name);
                     self.take_content(walk, lookup)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the terminal's description, which clang reads if standard error is a terminal.
+    pub(super) fn add_terminal(&mut self, walk: &mut Walk<'_>) -> Result<(), Undecidable> {
+        if walk.want.family == Family::Clang {
+            for path in terminal_files(walk.want.env) {
+                self.add_path(walk, &path)?;
             }
         }
         Ok(())
@@ -203,6 +229,20 @@ mod tests {
         check(&[("LANG", "de_DE")], Err(Reason::Environment));
         check(&[("LANG", "de_DE.UTF-8"), ("LOCPATH", "/x")], Err(Reason::Environment));
         check(&[("LANG", "../x.UTF-8")], Err(Reason::Environment));
+    }
+
+    #[test]
+    fn a_terminal_is_described_where_the_library_looks() {
+        let files = |env: &[(&str, &str)]| {
+            let env: Vec<_> = env.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+            terminal_files(&env).into_iter().map(|f| String::from_utf8(f).unwrap()).collect::<Vec<_>>()
+        };
+        let usual = ["/etc/terminfo/x/xterm", "/lib/terminfo/x/xterm", "/usr/share/terminfo/x/xterm"];
+        assert_eq!(files(&[("TERM", "xterm")]), usual);
+        let said = files(&[("TERM", "xterm"), ("TERMINFO", "/k"), ("HOME", "/h"), ("TERMINFO_DIRS", "/a:b:")]);
+        assert_eq!(said[..3], ["/k/x/xterm", "/h/.terminfo/x/xterm", "/a/x/xterm"]);
+        assert_eq!(said[3..], usual);
+        assert!(files(&[("TERM", "../../x")]).is_empty() && files(&[]).is_empty());
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Graph {
         }
         self.add_named(&mut walk)?;
         self.add_locale(&mut walk)?;
+        self.add_terminal(&mut walk)?;
         if walk.flags & flag::TIMESTAMP != 0 {
             self.add_time_zone(&mut walk)?;
         }

@@ -220,11 +220,12 @@ impl Inviter {
         self.gate.set_pairing(false);
     }
 
-    /// The window, if one is open. Closes it if its time is over, so the agent asks now and then.
+    /// The window, if its time is not over: a code that was cancelled, with no try left, shows until then. Closes it if
+    /// it is, so the agent asks now and then.
     pub fn status(&self) -> Option<WindowStatus> {
         let now_ms = (self.clock_ms)();
         let mut state = self.state();
-        let open = state.window.as_ref().filter(|w| w.is_open(now_ms)).map(|w| WindowStatus {
+        let open = state.window.as_ref().filter(|w| w.remaining_ms(now_ms) > 0).map(|w| WindowStatus {
             discriminator: w.code().discriminator(),
             tries_left: w.tries_left(),
             remaining_ms: w.remaining_ms(now_ms),

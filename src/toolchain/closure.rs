@@ -113,8 +113,8 @@ pub(super) enum ClosureError {
     /// What a part needs is not known.
     #[error("{path}: {source}")]
     Needs { path: String, source: ElfError },
-    /// A part is a script, or another system's program: what that does cannot be known.
-    #[error("{path} is a script or no program of this system")]
+    /// A part is a script, or another system's program (Mach-O): what that needs cannot be known.
+    #[error("{path} is a script or no ELF program")]
     NoProgram { path: String },
     /// A part that nothing works without is missing.
     #[error("the compiler has no {0}")]
@@ -229,8 +229,9 @@ impl<'a> Search<'a> {
                 self.loader = self.loader.take().or(loader);
             }
             Binary::Static => {}
-            // Elsewhere programs are not ELF, and run nowhere but here.
-            Binary::Other if !cfg!(target_os = "linux") => {}
+            // Mach-O programs too: their loader does not list what they need, so on macOS every compiler stays here.
+            // Taking them without their libraries was rejected: two machines would then hold different compilers for
+            // the same one.
             Binary::Script | Binary::Other => return Err(ClosureError::NoProgram { path: shown(real.as_bytes()) }),
         }
         Ok(())
@@ -478,6 +479,19 @@ mod tests {
         let before = proof();
         std::fs::remove_dir_all(tree.0.path().join("lib")).expect("removed");
         assert!(!before.holds());
+    }
+
+    #[test]
+    fn a_mach_o_program_is_refused_because_its_libraries_cannot_be_listed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("gcc");
+        // The magics of a 64-bit program and of one for several processors, which is what Xcode's are.
+        for magic in [[0xcf, 0xfa, 0xed, 0xfe], [0xca, 0xfe, 0xba, 0xbe]] {
+            std::fs::write(&path, [&magic[..], &[0; 60]].concat()).expect("written");
+            let driver = AbsPath::new(path.as_os_str().as_bytes()).expect("normal");
+            let refused = Search::new(&driver, b"/usr/bin:/bin").program(&driver);
+            assert!(matches!(refused, Err(ClosureError::NoProgram { .. })), "{refused:?}");
+        }
     }
 
     #[test]

@@ -278,9 +278,6 @@ pub fn peers_json(snapshot: &Snapshot) -> Value {
 /// `mesh status --json`.
 #[must_use]
 pub fn status_json(snapshot: &Snapshot) -> Value {
-    let counters = &snapshot.counters;
-    let local: serde_json::Map<String, Value> =
-        counters.local.iter().map(|(reason, n)| (reason.code().to_owned(), json!(n))).collect();
     json!({
         "schema": SCHEMA,
         "mesh": snapshot.mesh,
@@ -292,15 +289,23 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
         "not_serving": snapshot.not_serving,
         "discovery_problem": snapshot.discovery_problem,
         "nearby": snapshot.nearby,
-        "counters": {
-            "requests": counters.requests,
-            "remote": counters.remote,
-            "local": local,
-            "served": counters.served,
-            "not_served": counters.not_served,
-            "discrepancies": counters.discrepancies,
-            "asked_compiler": counters.asked_compiler,
-        },
+        "counters": counters_json(&snapshot.counters),
+    })
+}
+
+/// Counters as an object; units that stayed here by their reason's code.
+#[must_use]
+pub fn counters_json(counters: &Counters) -> Value {
+    let local: serde_json::Map<String, Value> =
+        counters.local.iter().map(|(reason, n)| (reason.code().to_owned(), json!(n))).collect();
+    json!({
+        "requests": counters.requests,
+        "remote": counters.remote,
+        "local": local,
+        "served": counters.served,
+        "not_served": counters.not_served,
+        "discrepancies": counters.discrepancies,
+        "asked_compiler": counters.asked_compiler,
     })
 }
 

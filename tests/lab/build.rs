@@ -85,8 +85,20 @@ impl Way {
 }
 
 /// Everything that a build left: path below its folder, and bytes. Exit codes and what the compilers said are files too.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Made(pub(crate) BTreeMap<PathBuf, Vec<u8>>);
+
+impl std::fmt::Debug for Made {
+    /// What compilers said and how they ended; of the rest the names.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (path, bytes) in &self.0 {
+            let said = matches!(path.extension().and_then(OsStr::to_str), Some("err" | "out" | "exit"));
+            let text = if said { String::from_utf8_lossy(bytes) } else { format!("{} bytes", bytes.len()).into() };
+            writeln!(f, "{}: {}", path.display(), text.trim_end())?;
+        }
+        Ok(())
+    }
+}
 
 impl Made {
     /// Reads a folder, outside the machine.
@@ -169,6 +181,10 @@ impl Building<'_> {
         let status = self.running.wait(std::time::Duration::from_secs(LIST_SECONDS_MAX)).expect("the build ends");
         assert!(status.success(), "the list itself failed: {}", self.running.said());
         Made::read(&self.machine.outside(OUT))
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.running.ended().is_some()
     }
 }
 

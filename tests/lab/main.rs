@@ -4,13 +4,19 @@
 //! - `corpora`   the sources of real projects, pinned and fetched
 //! - `build`     lists of compiles, run with and without the launcher, compared byte by byte
 //! - `itself`    that the three above do what they say
+//! - `agents`    agents on machines, joined and counted
+//! - `joining`, `builds`, `faults`   the claims
 //!
 //! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
 
+mod agents;
 mod build;
+mod builds;
 mod corpora;
+mod faults;
 mod itself;
+mod joining;
 mod machine;
 
 use machine::{Lab, Spec};

@@ -116,7 +116,7 @@ fn work(world: &mut World, kind: Scenario, seed: u64) {
     if kind == Scenario::Overload {
         world.compile_max = 500 * MS;
         // A user who types -j1000, and then another one.
-        let count = if seed / 7 % 8 == 0 { 1000 } else { 60 };
+        let count = if (seed / 7).is_multiple_of(8) { 1000 } else { 60 };
         world.fate(5 * SECOND, Fate::Ask { machine: 0, count });
         world.fate(6 * SECOND, Fate::Ask { machine: 1, count: count / 4 });
         return;

@@ -148,7 +148,7 @@ fn check_left_over(file: &str, text: &str, out: &mut Vec<Complaint>) {
 }
 
 fn is_test_file(file: &str) -> bool {
-    file.starts_with("tests/") || file.contains("/tests/") || file.ends_with("/tests.rs")
+    file.starts_with("tests/") || file.contains("/tests/") || file.ends_with("/tests.rs") || file.ends_with("_tests.rs")
 }
 
 /// What a file says it is in the first paragraph of its documentation.
@@ -340,8 +340,11 @@ fn is_reached(tree: &Tree, file: &str) -> bool {
     let Some((folder, name)) = own.rsplit_once('/') else { return false };
     let parents =
         [format!("{folder}/mod.rs"), format!("{folder}/lib.rs"), format!("{folder}/main.rs"), format!("{folder}.rs")];
-    parents.iter().filter(|parent| parent.as_str() != file).filter_map(|parent| tree.get(parent)).any(|text| {
-        let code = tokens(text);
-        (0..code.len()).any(|at| stands(&code, at, &["mod", name, ";"]))
-    })
+    let declared =
+        parents.iter().filter(|parent| parent.as_str() != file).filter_map(|parent| tree.get(parent)).any(|text| {
+            let code = tokens(text);
+            (0..code.len()).any(|at| stands(&code, at, &["mod", name, ";"]))
+        });
+    let by_path = format!("#[path = \"{name}.rs\"]");
+    declared || tree.iter().any(|(beside, text)| beside.starts_with(&format!("{folder}/")) && text.contains(&by_path))
 }

@@ -1,0 +1,21 @@
+//! Two real agents on loopback, the real launcher, real compilers: what a build sees of mesh, and that it is nothing.
+//!
+//! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
+//! - `compile`   the same bytes, by the provider's own count made there, for every family of options
+//! - `inputs`    headers that appear, vanish and change
+//! - `launcher`  the ways to call it, and bad input
+//! - `faults`    agents and peers killed, frozen, absent; disks full
+//! - `trust`     who gets in, and whose compiler counts
+//!
+//! Linux, because only there a machine serves yet. What this machine lacks is skipped visibly, and is a failure under
+//! `MESH_TEST_NO_SKIP=1`.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
+
+mod compile;
+mod desk;
+mod env;
+mod faults;
+mod inputs;
+mod launcher;
+mod trust;
