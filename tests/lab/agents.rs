@@ -75,6 +75,14 @@ impl<'a> Node<'a> {
             .unwrap_or_else(|| panic!("mesh status --json counts no served jobs: {status}"))
     }
 
+    /// How many results it has dropped because they were not what the inputs allow: its own count.
+    #[track_caller]
+    pub(crate) fn discrepancies(&self) -> u64 {
+        let status = self.json("status");
+        find(&status, &|value| value.get("discrepancies").and_then(Value::as_u64))
+            .unwrap_or_else(|| panic!("mesh status --json counts no discrepancies: {status}"))
+    }
+
     /// Whether it is connected with a machine of this name.
     pub(crate) fn is_with(&self, name: &str) -> bool {
         let ran = self.mesh(&["peers", "--json"]);

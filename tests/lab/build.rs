@@ -134,6 +134,12 @@ impl Made {
         self.0.iter().filter(|(path, text)| path.extension() == Some(OsStr::new("exit")) && *text == b"0\n").count()
     }
 
+    /// What the compilers said, for a test that fails.
+    pub(crate) fn complaints(&self) -> String {
+        let said = self.0.iter().filter(|(path, text)| path.extension() == Some(OsStr::new("err")) && !text.is_empty());
+        said.map(|(path, text)| format!("{}: {}", path.display(), String::from_utf8_lossy(text))).collect()
+    }
+
     /// What differs from a reference, a line each; empty if nothing does.
     pub(crate) fn differences(&self, reference: &Self) -> String {
         let mut out = String::new();

@@ -3,7 +3,8 @@
 //! - `machine`   machines in namespaces, and commands on them
 //! - `corpora`   the sources of real projects, pinned and fetched
 //! - `build`     lists of compiles, run with and without the launcher, compared byte by byte
-//! - `itself`    that the three above do what they say
+//! - `reference` what the local compilers make, kept from run to run
+//! - `itself`    that these do what they say
 //! - `agents`    agents on machines, joined and counted
 //! - `joining`, `builds`, `faults`   the claims
 //!
@@ -18,6 +19,7 @@ mod faults;
 mod itself;
 mod joining;
 mod machine;
+mod reference;
 
 use machine::{Lab, Spec};
 use std::path::PathBuf;
