@@ -4,7 +4,10 @@ use crate::places::Places;
 use std::{
     ffi::OsStr,
     fs::OpenOptions,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -68,6 +71,11 @@ pub(super) fn agent_in_background(places: &Places) {
     }
     let _ = std::fs::remove_file(&marker);
     if OpenOptions::new().write(true).create_new(true).mode(0o600).open(&marker).is_err() {
+        return;
+    }
+    // An agent takes the marker away once it listens: one may have begun to since this launcher looked for it.
+    if UnixStream::connect(&places.socket).is_ok() {
+        let _ = std::fs::remove_file(&marker);
         return;
     }
     let Some(mesh) = mesh_program() else { return };
