@@ -1,7 +1,10 @@
 //! What must hold, watched from outside of the code: told what happens, never asked what to do.
 
 use crate::link::{Micros, SECOND};
-use mesh::{reason::Reason, sched::choose::OFFERS_PER_SLOT};
+use mesh::{
+    reason::Reason,
+    sched::{choose::OFFERS_PER_SLOT, retry::ATTEMPTS_MAX},
+};
 use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
 use std::collections::BTreeMap;
 
@@ -35,6 +38,10 @@ pub(crate) enum Seen<'a> {
     Ended {
         request: u32,
         end: End,
+    },
+    Offered {
+        request: u32,
+        peer: usize,
     },
     Outputs {
         paths: &'a [AbsPath],
@@ -90,6 +97,8 @@ const FALLS: u32 = 1;
 struct Promise {
     deadline: Micros,
     oracle: Digest,
+    /// Who has been offered it.
+    peers: Vec<usize>,
     end: Option<End>,
 }
 
@@ -152,11 +161,24 @@ impl Checkers {
                 self.admitted.insert(machine, had.map_or(role, |had| had.join(role)));
             }
             Seen::Asked { request, deadline, oracle } => {
-                let before = self.promises.insert(request, Promise { deadline, oracle, end: None });
+                let before = self.promises.insert(request, Promise { deadline, oracle, peers: vec![], end: None });
                 self.hold(before.is_none(), || format!("request {request} was asked twice"));
             }
             Seen::Ended { request, end } => self.ended(now, request, end),
+            Seen::Offered { request, peer } => {
+                let Some(promise) = self.promises.get_mut(&request) else { return };
+                let (again, over) = (promise.peers.contains(&peer), promise.end.is_some());
+                promise.peers.push(peer);
+                let attempts = promise.peers.len();
+                self.hold(!over, || format!("request {request} was offered to {peer} after its end"));
+                self.hold(!again, || format!("request {request} was offered to {peer} twice"));
+                let few = attempts <= ATTEMPTS_MAX as usize;
+                self.hold(few, || format!("request {request} was offered {attempts} times"));
+            }
             Seen::Outputs { paths, dirs } => {
+                // A path twice would be written twice.
+                let ascending = paths.windows(2).all(|pair| pair[0] < pair[1]);
+                self.hold(ascending, || format!("outputs out of order: {paths:?}"));
                 let inside = |p: &AbsPath| p.parent().is_some_and(|parent| dirs.contains(&parent));
                 let strays: Vec<_> = paths.iter().filter(|p| !inside(p)).collect();
                 self.hold(strays.is_empty(), || format!("outputs outside of the declared directories: {strays:?}"));
@@ -243,12 +265,12 @@ impl Checkers {
         self.promises.values().filter(|p| p.end.is_none()).count()
     }
 
-    /// At the very end: nothing is open, nothing is held.
-    pub(crate) fn over(&self) -> Result<(), String> {
+    /// At the very end: nothing is open, and nothing is held by those of whom that can be asked.
+    pub(crate) fn over(&self, honest: impl Fn(usize) -> bool) -> Result<(), String> {
         if let Some((request, _)) = self.promises.iter().find(|(_, p)| p.end.is_none()) {
             return Err(format!("request {request} never ended"));
         }
-        match self.tallies.iter().find(|(_, t)| t.accepted > 0 || t.running > 0) {
+        match self.tallies.iter().find(|(m, t)| honest(**m) && (t.accepted > 0 || t.running > 0)) {
             Some((m, tally)) => Err(format!("machine {m} still holds what nobody asked for: {tally:?}")),
             None => Ok(()),
         }
@@ -297,7 +319,7 @@ mod tests {
                 return complaint;
             }
         }
-        checkers.over().err().unwrap_or_default()
+        checkers.over(|_| true).err().unwrap_or_default()
     }
 
     fn asked() -> Seen<'static> {
@@ -325,6 +347,8 @@ mod tests {
         let accepted = || Seen::Accepted { provider: 0 };
         let path = [AbsPath::new("/etc/passwd").expect("normal")];
         let dirs = [AbsPath::new("/w").expect("normal")];
+        let twice = [AbsPath::new("/w/a").expect("normal"), AbsPath::new("/w/a").expect("normal")];
+        let offered = |peer| Seen::Offered { request: 7, peer };
         let falls = |conn| {
             let stands = |machine, peer| Seen::Stands { machine, peer, conn };
             vec![stands(0, 1), stands(1, 0), Seen::Falls { machine: 0, conn }]
@@ -335,6 +359,10 @@ mod tests {
             (vec![asked(), remote(Digest([2; 32]))], "another object"),
             (vec![asked(), accepted(), accepted(), started(1), remote(GOOD)], "after its deadline"),
             (vec![accepted(), accepted(), accepted()], "accepted 3 offers"),
+            (vec![asked(), offered(1), offered(1)], "to 1 twice"),
+            (vec![asked(), offered(1), offered(2), offered(3), offered(4)], "offered 4 times"),
+            (vec![asked(), remote(GOOD), offered(1)], "after its end"),
+            (vec![Seen::Outputs { paths: &twice, dirs: &dirs }], "out of order"),
             (vec![started(1), started(1)], "runs 2 jobs"),
             (vec![started(3)], "no member"),
             (vec![started(2)], "may not submit"),

@@ -245,6 +245,7 @@ impl World {
             let names_stream = self.names_stream(m, conn);
             self.send(m, conn, names_stream, &batch);
         }
+        self.see(Seen::Offered { request: id, peer });
         self.note("offered", [m, peer, usize::try_from(id).expect("few")]);
         let offer = Offer { job, names, closure: set };
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));

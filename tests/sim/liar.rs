@@ -108,11 +108,21 @@ impl World {
         self.note("lies", [m, key.0, lie as usize]);
         let mut said = outcome(&made);
         match lie {
-            Lie::OutsideOutput => said.outputs.insert(0, renamed(&said.outputs[0], "/etc/passwd")),
-            Lie::DeeperOutput => said.outputs.push(renamed(&said.outputs[0], "/w/out/x/y.o")),
+            // In these the bytes are right, so that nothing else gives the lie away.
+            Lie::OutsideOutput => {
+                said.outputs.insert(0, renamed(&said.outputs[0], "/etc/passwd"));
+                made.insert(0, made[0].clone());
+            }
+            Lie::DeeperOutput => {
+                said.outputs.push(renamed(&said.outputs[0], "/w/out/x/y.o"));
+                made.push(made[0].clone());
+            }
             Lie::WrongBytes => made[1].1[0] ^= 1,
             Lie::ShortBytes => drop(made[1].1.pop()),
-            Lie::SamePathTwice => said.outputs.push(said.outputs[1].clone()),
+            Lie::SamePathTwice => {
+                said.outputs.push(said.outputs[1].clone());
+                made.push(made[1].clone());
+            }
             Lie::NoObject => {
                 made.pop();
                 said.outputs.pop();

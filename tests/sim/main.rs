@@ -17,6 +17,7 @@ mod random;
 mod world;
 
 use checkers::Checkers;
+use liar::Lie;
 use link::{MS, Micros, Pace, SECOND};
 use mesh_proto::membership::Role;
 use random::Random;
@@ -170,6 +171,12 @@ fn liars(world: &mut World, late: usize) {
     world.lies_until = TROUBLE;
     world.lies_in_chains = world.clock.random.chance(25);
     world.force_percent = 80;
+    if world.clock.random.chance(30) {
+        // Everybody but the founder, and nobody breaks off in a way that would end a request at once.
+        (1..machines).for_each(|m| world.machines[m].nature = Nature::Liar);
+        world.conspiracy = Some([Lie::Silence, Lie::Reset, Lie::Garbage][world.clock.random.index(3)]);
+        return;
+    }
     let liar = 1 + world.clock.random.index(machines - 1);
     world.machines[liar].nature = Nature::Liar;
     if late > 0 && liar != machines - 1 {
@@ -222,7 +229,7 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     // Jobs that nobody asked for are given up in this time.
     world.run(world.clock.now + client::WALL + client::BLOB_TIME)?;
-    world.checkers.over()
+    world.checkers.over(|m| world.machines[m].nature == Nature::Honest)
 }
 
 /// Lives all seeds of a scenario; what must have happened in them, over all, is given as words of the trace.

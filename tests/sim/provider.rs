@@ -112,7 +112,11 @@ impl World {
         self.see(Seen::Accepted { provider: m });
         self.note("accepted", [m, conn, usize::try_from(stream).expect("few")]);
         self.load_changed(m);
-        let lie = if self.machines[m].nature == Nature::Liar { Lie::pick(&mut self.clock.random) } else { None };
+        let lie = if self.machines[m].nature == Nature::Liar {
+            self.conspiracy.or_else(|| Lie::pick(&mut self.clock.random))
+        } else {
+            None
+        };
         let knows = self.machines[m].toolchains.contains(&offer.job.toolchain);
         self.machines[m].jobs.insert(key, Serving { offer: *offer, stage: Stage::Names, step: 0, lie });
         if !knows {

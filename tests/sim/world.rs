@@ -7,6 +7,7 @@
 use crate::{
     checkers::{Checkers, Seen, View},
     client::Request,
+    liar::Lie,
     link::{ConnId, MS, Micros, Net, Pace, Parcel, SECOND, Stream},
     peers::LinkEnd,
     provider::Serving,
@@ -243,6 +244,8 @@ pub(crate) struct World {
     pub(crate) lies_until: Micros,
     /// They sign long chains of admissions, which makes a world slow.
     pub(crate) lies_in_chains: bool,
+    /// The one lie that all of them tell, always.
+    pub(crate) conspiracy: Option<Lie>,
 }
 
 impl World {
@@ -264,6 +267,7 @@ impl World {
             compile_max: 2 * SECOND,
             lies_until: 0,
             lies_in_chains: false,
+            conspiracy: None,
         };
         for m in 0..machines {
             if world.clock.random.chance(40) {
