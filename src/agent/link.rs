@@ -1,7 +1,7 @@
 //! One connection to one peer, as the agent sees it: names, load, what is in flight (DO).
 
 use crate::{
-    inputs::Closure,
+    inputs::{self, Closure},
     net::{self, stream::StreamError},
     sched::choose::Candidate,
 };
@@ -168,14 +168,21 @@ impl Link {
         }
     }
 
-    /// Numbers a closure, and sends the names that the peer has not been told.
+    /// Numbers a closure, and sends the names that the peer has not been told. In a task of its own: a launcher may go away
+    /// at any moment, and half a batch would be the end of the connection.
     ///
     /// # Errors
     /// If the connection is lost or has had too many names.
-    pub async fn name_closure(&self, closure: &Closure) -> Result<Named, LinkError> {
+    pub async fn name_closure(self: &Arc<Self>, closure: &Closure) -> Result<Named, LinkError> {
+        let (link, entries) = (self.clone(), closure.entries.clone());
+        let naming = tokio::spawn(async move { link.name_entries(&entries).await });
+        naming.await.unwrap_or(Err(LinkError::Stream(StreamError::Finished)))
+    }
+
+    async fn name_entries(&self, closure: &[inputs::Named]) -> Result<Named, LinkError> {
         let mut out = self.names_out.lock().await;
-        let mut entries = Vec::with_capacity(closure.entries.len());
-        for named in closure.entries.iter() {
+        let mut entries = Vec::with_capacity(closure.len());
+        for named in closure {
             let number = out.namer.number(named.id, || Entry::clone(&named.entry))?;
             entries.push((number, named.entry.clone()));
         }

@@ -13,7 +13,7 @@ use mesh_proto::{
     limits,
     message::{Answer, Offer, StreamHead},
 };
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::Duration};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
 
 /// How long a peer may take over its answer beyond the job's own wall time: waiting for a slot, fetching, staging.
 const ANSWER_SLACK: Duration = Duration::from_secs(60);
@@ -58,7 +58,11 @@ fn read(entry: &Entry) -> Option<Vec<u8>> {
 }
 
 /// Offers `job` on `link`. Dropping the future cancels the job there.
-pub(super) async fn submit(link: &Link, job: &Job, closure: &Closure) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
+pub(super) async fn submit(
+    link: &Arc<Link>,
+    job: &Job,
+    closure: &Closure,
+) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
     let _held = link.hold();
     let named = link.name_closure(closure).await?;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
