@@ -49,10 +49,6 @@ const ABSEIL: Package = Package {
 const SQLITE_CRATE: (&str, &str) = ("libsqlite3-sys", "0.30.1");
 const SQLITE_SHA256: &str = "c01235302fe80da901fb70c7622c39147e29d9f29b7f6eb746b23517f320c90d";
 
-/// Signatures are not asked for: the sums above decide.
-const SOURCES: &str = "deb-src [trusted=yes] http://deb.debian.org/debian bookworm main\n\
-                       deb-src [trusted=yes] http://deb.debian.org/debian-security bookworm-security main\n";
-
 /// Configuring without anything that the computer may or may not have installed.
 const CURL_OPTIONS: &[&str] = &[
     "-DCURL_ENABLE_SSL=OFF",
@@ -148,7 +144,7 @@ fn tarball(package: &Package) -> Result<PathBuf, String> {
         for sub in ["lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(base.join(sub)).map_err(|e| format!("{}: {e}", base.display()))?;
         }
-        write(&base.join("sources.list"), SOURCES)?;
+        write(&base.join("sources.list"), &sources(Path::new("/etc/apt"))?)?;
         let apt = |log: &str, words: &[&str]| {
             let mut command = Command::new("apt-get");
             command.arg("-q").current_dir(&base);
@@ -175,6 +171,32 @@ fn tarball(package: &Package) -> Result<PathBuf, String> {
     }
     check_sum(&path, package.sha256)?;
     Ok(path)
+}
+
+/// The source packages of wherever this computer has its packages from, one line each. Signatures are not asked for: the
+/// sums decide.
+fn sources(apt: &Path) -> Result<String, String> {
+    let mut files = vec![apt.join("sources.list")];
+    files.extend(std::fs::read_dir(apt.join("sources.list.d")).into_iter().flatten().flatten().map(|e| e.path()));
+    let mut out = String::new();
+    for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
+        for line in text.lines().map(str::trim) {
+            let words: Vec<&str> =
+                line.split_whitespace().filter(|w| !w.starts_with('[') && !w.ends_with(']')).collect();
+            if let ["deb" | "deb-src", rest @ ..] = words.as_slice() {
+                out.push_str(&format!("deb-src [trusted=yes] {}\n", rest.join(" ")));
+            }
+        }
+        for stanza in text.split("\n\n") {
+            let field = |name: &str| stanza.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim();
+            for suite in field("Suites:").split_whitespace() {
+                for uri in field("URIs:").split_whitespace() {
+                    out.push_str(&format!("deb-src [trusted=yes] {uri} {suite} {}\n", field("Components:")));
+                }
+            }
+        }
+    }
+    if out.is_empty() { Err("this computer names no place for packages".to_owned()) } else { Ok(out) }
 }
 
 fn unpacked(package: &Package) -> Result<PathBuf, String> {
