@@ -6,6 +6,7 @@
 //! agent can never put stale bytes over a newer object.
 
 use super::{
+    client,
     find::{self, Found, NotFound},
     start,
 };
@@ -19,7 +20,7 @@ use mesh_proto::{
     frame,
     job::{Terminal, Text},
 };
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::io::Errno;
 use std::{
     ffi::{OsStr, OsString},
     io::{Read, Write},
@@ -288,20 +289,14 @@ impl Launch {
 /// A connection to the agent, or nothing: then an agent is being started if there was none. Never waits, not even for a
 /// frozen agent whose queue is full; where a launcher before has found it frozen, it is not asked.
 fn connect(places: &Places) -> Option<UnixStream> {
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).ok()?;
-    let stream = UnixStream::from(fd);
-    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC).ok()?;
-    rustix::io::ioctl_fionbio(&stream, true).ok()?;
-    let address = SocketAddrUnix::new(&places.socket).ok()?;
-    match rustix::net::connect(&stream, &address) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::AGAIN) => return None,
+    let stream = match client::dial(&places.socket) {
+        Ok(stream) => stream,
+        Err(Errno::AGAIN | Errno::NAMETOOLONG | Errno::MFILE | Errno::NFILE) => return None,
         Err(_) => {
             start::agent_in_background(places);
             return None;
         }
-    }
-    rustix::io::ioctl_fionbio(&stream, false).ok()?;
+    };
     // The socket's directory is this user's alone, but a socket named by hand may lie anywhere.
     let owner = std::fs::symlink_metadata(&places.socket).ok()?.uid();
     (owner == rustix::process::geteuid().as_raw() && !places.frozen_marker().exists()).then_some(stream)

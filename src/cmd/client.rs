@@ -7,6 +7,7 @@ use crate::{
     view::snapshot::Snapshot,
 };
 use mesh_proto::frame;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -122,21 +123,30 @@ fn connect(socket: &Path) -> Result<UnixStream, Failure> {
         }
         Err(_) => return Err(not_running()),
     }
-    let address = SocketAddrUnix::new(socket).map_err(|_| {
-        Failure::new(format!("the socket's path is too long: {}. Set MESH_SOCKET to a shorter one", socket.display()))
-    })?;
-    let failure = |e: rustix::io::Errno| Failure::new(format!("the agent's socket cannot be used: {e}"));
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None);
-    let stream = UnixStream::from(fd.map_err(failure)?);
-    let fd = &stream;
-    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).map_err(failure)?;
-    rustix::io::ioctl_fionbio(fd, true).map_err(failure)?;
-    match rustix::net::connect(fd, &address) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::AGAIN) => return Err(silent()),
-        Err(_) => return Err(not_running()),
+    match dial(socket) {
+        Ok(stream) => Ok(stream),
+        Err(Errno::NAMETOOLONG) => Err(Failure::new(format!(
+            "the socket's path is too long: {}. Set MESH_SOCKET to a shorter one",
+            socket.display()
+        ))),
+        Err(Errno::AGAIN) => Err(silent()),
+        Err(_) => Err(not_running()),
     }
-    rustix::io::ioctl_fionbio(fd, false).map_err(failure)?;
+}
+
+/// Connects to a socket without waiting, not even for an agent whose queue is full ([`Errno::AGAIN`]).
+pub(super) fn dial(socket: &Path) -> Result<UnixStream, Errno> {
+    let address = SocketAddrUnix::new(socket)?;
+    let stream = UnixStream::from(rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::empty(),
+        None,
+    )?);
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&stream, true)?;
+    rustix::net::connect(&stream, &address)?;
+    rustix::io::ioctl_fionbio(&stream, false)?;
     Ok(stream)
 }
 

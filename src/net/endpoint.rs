@@ -198,13 +198,6 @@ impl Link {
     }
 }
 
-/// Of two connections between one pair, which to keep: the one that the smaller id dialled. Both ends conclude the
-/// same. True: the one that `me` dialled.
-#[must_use]
-pub fn keeps_own_dial(me: &PeerId, them: &PeerId) -> bool {
-    me < them
-}
-
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointConfig {
