@@ -28,6 +28,9 @@ pub struct Job {
     pub terminal: Option<Terminal>,
     /// The provider ends the job after this many milliseconds of wall time; at most [`limits::JOB_WALL_MS_MAX`].
     pub wall_ms_max: u64,
+    /// Only a root that holds the closure and nothing else will do: the client is not sure that it knows every name that
+    /// the compiler will look for.
+    pub strict: bool,
 }
 
 /// The client's terminal, as far as a compiler can tell.

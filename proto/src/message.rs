@@ -24,8 +24,8 @@ pub enum StreamHead {
 pub struct Offer {
     /// What to run.
     pub job: Job,
-    /// How many entries were named when this was made: the provider's names must have come this far.
-    pub names: u32,
+    /// After how many batches of names this was made: the provider's names must have come this far.
+    pub batches: u32,
     /// The closure, by numbers.
     pub closure: NumberSet,
 }

@@ -1,8 +1,13 @@
 //! Small numbers for closure entries, so that a thousand headers cost a kilobyte and not eighty (AGREE).
 //!
 //! The requester names each [`Entry`] once per connection, on one ordered stream; afterwards a job lists numbers. Numbers
-//! are given out densely from zero. A job says how many names it was made with; the provider waits for its stream of
+//! are given out densely from zero. On the same stream it takes back what is no longer true: a path that vanished, or
+//! that holds something else now. A job says how many batches it was made after; the provider waits for its stream of
 //! names to get that far, for a bounded time.
+//!
+//! **What a provider may rely on.** When an offer was made, every entry that was named and not taken back, and that lies
+//! in a directory of the offer's closure, was there on the client. So a provider may keep a tree of what was named, and
+//! run jobs in it that see more than their closure.
 
 use crate::{closure::Entry, limits};
 use serde::{Deserialize, Serialize};
@@ -76,6 +81,8 @@ pub struct NameBatch {
     /// The entries, in order.
     #[serde(deserialize_with = "crate::bounded::list::<{ limits::NAME_BATCH_MAX }, _, _>")]
     pub entries: Vec<Entry>,
+    /// Numbers, of this batch or earlier ones, whose entries are no longer true. Repeating one is allowed.
+    pub gone: NumberSet,
 }
 
 /// The requester's side: gives out numbers. `K` identifies an entry cheaply at the caller's: equal keys must mean equal
@@ -85,11 +92,13 @@ pub struct Namer<K> {
     numbers: HashMap<K, u32>,
     unsent: Vec<Entry>,
     unsent_first: u32,
+    gone: Vec<u32>,
+    batches: u32,
 }
 
 impl<K> Default for Namer<K> {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), unsent: Vec::new(), unsent_first: 0 }
+        Self { numbers: HashMap::new(), unsent: Vec::new(), unsent_first: 0, gone: Vec::new(), batches: 0 }
     }
 }
 
@@ -111,21 +120,56 @@ impl<K: Hash + Eq> Namer<K> {
         }
     }
 
-    /// How many names there are: what a job's `names` says.
+    /// The entry with this key is no longer true. Nothing happens if it was never named.
+    pub fn take_back(&mut self, key: &K) {
+        self.gone.extend(self.numbers.get(key));
+    }
+
+    /// No entry that was named so far is known to be true.
+    pub fn take_back_all(&mut self) {
+        self.gone.extend(0..self.count());
+    }
+
+    /// How many names there are.
     #[must_use]
     pub fn count(&self) -> u32 {
         u32::try_from(self.numbers.len()).expect("bounded by NAMES_MAX")
     }
 
-    /// The names that the other side has not been told; to be sent before the job that made them is waited for.
-    pub fn take_batch(&mut self) -> Option<NameBatch> {
-        if self.unsent.is_empty() {
-            return None;
+    /// How many batches were taken: what an offer's `batches` says.
+    #[must_use]
+    pub fn batches(&self) -> u32 {
+        self.batches
+    }
+
+    /// What the other side has not been told, in batches that fit a frame each; to be sent in order before the job that
+    /// made them is waited for. Empty if there is nothing to tell.
+    pub fn take_batches(&mut self) -> Vec<NameBatch> {
+        /// The longest path, a link's text, and what else an entry has.
+        const ENTRY_BYTES_MAX: usize = 2 * limits::PATH_BYTES_MAX + 128;
+        /// Leaves room for numbers that are no longer true: each a run of two numbers of five bytes at most.
+        const PART: usize = (limits::FRAME_BYTES_MAX - 10 * limits::CLOSURE_ENTRIES_MAX) / ENTRY_BYTES_MAX;
+        let mut out = Vec::new();
+        let mut rest = std::mem::take(&mut self.unsent);
+        while !rest.is_empty() {
+            let after = rest.split_off(rest.len().min(PART));
+            let count = u32::try_from(rest.len()).expect("bounded by PART");
+            out.push(NameBatch { first: self.unsent_first, entries: rest, gone: NumberSet::default() });
+            self.unsent_first += count;
+            rest = after;
         }
-        let entries = std::mem::take(&mut self.unsent);
-        let first = self.unsent_first;
-        self.unsent_first += u32::try_from(entries.len()).expect("bounded by NAMES_MAX");
-        Some(NameBatch { first, entries })
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.sort_unstable();
+        gone.dedup();
+        for part in gone.chunks_mut(limits::CLOSURE_ENTRIES_MAX) {
+            let gone = NumberSet::new(&mut part.to_vec());
+            match out.last_mut() {
+                Some(last) if last.gone == NumberSet::default() => last.gone = gone,
+                _ => out.push(NameBatch { first: self.unsent_first, entries: Vec::new(), gone }),
+            }
+        }
+        self.batches = self.batches.wrapping_add(u32::try_from(out.len()).expect("few"));
+        out
     }
 }
 
@@ -133,22 +177,35 @@ impl<K: Hash + Eq> Namer<K> {
 #[derive(Debug, Default)]
 pub struct Names {
     entries: Vec<Arc<Entry>>,
+    batches: u32,
 }
 
 impl Names {
-    /// Takes a batch in.
+    /// Takes a batch in, and says which numbers are no longer true.
     ///
     /// # Errors
-    /// If it does not continue where the last one ended, or passes the limit: the connection is to be closed.
-    pub fn learn(&mut self, batch: NameBatch) -> Result<(), NameError> {
+    /// If it does not continue where the last one ended, takes back what was never named, or passes the limit: the
+    /// connection is to be closed.
+    pub fn learn(&mut self, batch: NameBatch) -> Result<Vec<u32>, NameError> {
         if batch.first as usize != self.entries.len() {
             return Err(NameError::Malformed);
         }
         if self.entries.len() + batch.entries.len() > limits::NAMES_MAX {
             return Err(NameError::TooMany);
         }
+        let gone = batch.gone.numbers()?;
+        if gone.last().is_some_and(|last| *last as usize >= self.entries.len() + batch.entries.len()) {
+            return Err(NameError::Unknown);
+        }
         self.entries.extend(batch.entries.into_iter().map(Arc::new));
-        Ok(())
+        self.batches = self.batches.wrapping_add(1);
+        Ok(gone)
+    }
+
+    /// How many batches have come.
+    #[must_use]
+    pub fn batches(&self) -> u32 {
+        self.batches
     }
 
     /// How many are known.
@@ -182,11 +239,11 @@ mod tests {
         for round in 0..3u32 {
             let mut numbers: Vec<u32> =
                 (0..round * 5 + 5).map(|n| namer.number(n, || entry(n)).expect("few")).collect();
-            if let Some(batch) = namer.take_batch() {
+            for batch in namer.take_batches() {
                 names.learn(batch).expect("in order");
             }
-            assert_eq!(namer.take_batch(), None);
-            assert_eq!(names.count(), namer.count());
+            assert_eq!(namer.take_batches(), []);
+            assert_eq!((names.count(), names.batches()), (namer.count(), namer.batches()));
             let set = NumberSet::new(&mut numbers);
             assert_eq!(set.runs.len(), 1);
             let got = names.resolve(&set).expect("known");
@@ -198,8 +255,11 @@ mod tests {
     #[test]
     fn gaps_unknown_numbers_and_endless_runs_are_refused() {
         let mut names = Names::default();
-        assert_eq!(names.learn(NameBatch { first: 1, entries: vec![entry(0)] }), Err(NameError::Malformed));
-        names.learn(NameBatch { first: 0, entries: vec![entry(0)] }).expect("in order");
+        let batch =
+            |first, entries, gone: &[u32]| NameBatch { first, entries, gone: NumberSet::new(&mut gone.to_vec()) };
+        assert_eq!(names.learn(batch(1, vec![entry(0)], &[])), Err(NameError::Malformed));
+        assert_eq!(names.learn(batch(0, vec![entry(0)], &[1])), Err(NameError::Unknown));
+        assert_eq!(names.learn(batch(0, vec![entry(0)], &[])), Ok(vec![]));
         assert_eq!(names.resolve(&NumberSet::new(&mut vec![1])), Err(NameError::Unknown));
         for runs in [vec![(0, u32::MAX)], vec![(u32::MAX, 2)], vec![(0, 0)], vec![(5, 1), (u32::MAX, 1)]] {
             assert_eq!(NumberSet { runs }.numbers(), Err(NameError::Malformed));
@@ -211,5 +271,41 @@ mod tests {
         let mut numbers = vec![9, 3, 4, 4, 0, 1000, 1001];
         let set = NumberSet::new(&mut numbers);
         assert_eq!(set.numbers(), Ok(vec![0, 3, 4, 9, 1000, 1001]));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_told_once_and_only_if_it_was_named() {
+        let (mut namer, mut names) = (Namer::default(), Names::default());
+        for n in 0..3u32 {
+            namer.number(n, || entry(n)).expect("few");
+        }
+        namer.take_batches().into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![])));
+        namer.take_back(&1);
+        namer.take_back(&7);
+        namer.number(3, || entry(3)).expect("few");
+        let batches = namer.take_batches();
+        assert_eq!(batches.len(), 1);
+        batches.into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![1])));
+        namer.take_back_all();
+        let gone: Vec<u32> =
+            namer.take_batches().into_iter().flat_map(|batch| names.learn(batch).expect("known")).collect();
+        assert_eq!(gone, [0, 1, 2, 3]);
+        assert_eq!(namer.take_batches(), []);
+    }
+
+    #[test]
+    fn a_large_batch_is_cut_and_loses_nothing() {
+        let (mut namer, mut names) = (Namer::default(), Names::default());
+        for n in 0..50_000u32 {
+            namer.number(n, || entry(n)).expect("few");
+        }
+        let batches = namer.take_batches();
+        assert!(batches.len() > 1);
+        batches.into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![])));
+        assert_eq!((names.count(), names.batches()), (50_000, namer.batches()));
+        (0..50_000).filter(|n| n % 2 == 0).for_each(|n| namer.take_back(&n));
+        let gone: Vec<u32> =
+            namer.take_batches().into_iter().flat_map(|batch| names.learn(batch).expect("known")).collect();
+        assert_eq!(gone.len(), 25_000);
     }
 }

@@ -156,6 +156,7 @@ fn job() -> Job {
         merged_output: true,
         terminal: Some(Terminal { columns: 200, rows: 50 }),
         wall_ms_max: 600_000,
+        strict: false,
     }
 }
 
@@ -169,7 +170,7 @@ fn closures_and_their_names_are_what_they_always_were() {
     check("entry-file", &file);
     check("entry-symlink", &link);
     check("entry-directory", &directory);
-    check("names", &NameBatch { first: 300, entries: entries() });
+    check("names", &NameBatch { first: 300, entries: entries(), gone: NumberSet::new(&mut vec![3, 5, 6]) });
     check("numbers", &numbers());
     check("numbers-none", &NumberSet::default());
 }
@@ -178,7 +179,7 @@ fn closures_and_their_names_are_what_they_always_were() {
 fn jobs_are_what_they_always_were() {
     check("job", &job());
     check("job-plain", &Job { env: vec![], merged_output: false, terminal: None, ..job() });
-    let offer = Offer { job: job(), names: 70_001, closure: numbers() };
+    let offer = Offer { job: job(), batches: 70_001, closure: numbers() };
     check("stream-job", &StreamHead::Job(Box::new(offer)));
     let usage = Usage { user_us: 1, system_us: 128, peak_kib: 16_384, stage_us: 3, run_us: 4, collect_us: 5 };
     let output =

@@ -107,7 +107,7 @@ fn read_jobs(bytes: &[u8]) {
         let _ = names.learn(batch);
     }
     let job_of = |StreamHead::Job(offer): StreamHead| *offer;
-    let plain = |job: Job| Offer { job, names: 0, closure: NumberSet::default() };
+    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default() };
     let offers = [frame::decode::<StreamHead>(bytes).ok().map(job_of), frame::decode::<Job>(bytes).ok().map(plain)];
     for offer in offers.into_iter().flatten() {
         if let Ok(mut provider) = Provider::new(&offer, &names) {
@@ -242,6 +242,7 @@ fn any_job() -> impl Strategy<Value = Job> {
         merged_output: false,
         terminal: None,
         wall_ms_max,
+        strict: false,
     })
 }
 
@@ -279,8 +280,8 @@ proptest! {
         blobs in proptest::collection::vec((0u8..6, 0usize..3), 0..12),
     ) {
         let mut known = Names::default();
-        known.learn(NameBatch { first: 0, entries }).expect("few, from the beginning");
-        let offer = Offer { job, names, closure };
+        known.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("few, from the beginning");
+        let offer = Offer { job, batches: names, closure };
         match Provider::new(&offer, &known) {
             Err(refusal) => prop_assert_eq!(refusal, Refusal::Malformed),
             Ok(mut provider) => {

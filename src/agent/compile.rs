@@ -75,6 +75,8 @@ struct Unit {
     view: View,
     closure: Closure,
     argv: Vec<Vec<u8>>,
+    /// The closure was not come by through the walk alone: names that only the compiler knows are looked for.
+    strict: bool,
 }
 
 /// What a closure is made for.
@@ -240,7 +242,7 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     if rung == Rung::Asked {
         agent.records().asked_compiler();
     }
-    Ok(Unit { view, closure, argv })
+    Ok(Unit { view, closure, argv, strict: rung != Rung::Graph })
 }
 
 /// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
@@ -355,7 +357,7 @@ async fn run_remotely(
         phases.ended("choose");
         attempt += 1;
         let ran = tokio::select! {
-            ran = super::submit::submit(&link, &job, &unit.closure) => ran,
+            ran = super::submit::submit(&link, &job, &unit.closure, &agent.retired) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
         phases.ended("remote");
@@ -417,6 +419,7 @@ fn job(unit: &Unit) -> Job {
         merged_output: unit.view.request.merged_output,
         terminal: unit.view.request.terminal,
         wall_ms_max: limits::JOB_WALL_MS_MAX,
+        strict: unit.strict,
     }
 }
 

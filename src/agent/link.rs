@@ -1,7 +1,7 @@
 //! One connection to one peer, as the agent sees it: names, load, what is in flight (DO).
 
 use crate::{
-    inputs::{self, Closure},
+    inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
     sched::choose::Candidate,
 };
@@ -50,6 +50,8 @@ pub struct Link {
 #[derive(Debug)]
 struct NamesOut {
     namer: Namer<u32>,
+    /// How far the log of entries that are no longer true has been told.
+    told: Cursor,
     stream: Option<net::channel::Sender>,
 }
 
@@ -60,8 +62,8 @@ pub struct Named {
     pub entries: Vec<(u32, Arc<Entry>)>,
     /// As the offer says it.
     pub set: NumberSet,
-    /// How many names there are.
-    pub names: u32,
+    /// After how many batches of names the offer is made.
+    pub batches: u32,
 }
 
 /// Why a closure could not be numbered.
@@ -73,6 +75,9 @@ pub enum LinkError {
     /// The names.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// An entry of the closure is no longer true, and the peer has been told so.
+    #[error("an input changed since the closure was made")]
+    Changed,
 }
 
 /// Counts an offer as held by the peer for as long as it lives.
@@ -97,7 +102,11 @@ impl Link {
             load: Mutex::default(),
             toolchains: Mutex::default(),
             in_flight: AtomicU32::new(0),
-            names_out: tokio::sync::Mutex::new(NamesOut { namer: Namer::default(), stream: None }),
+            names_out: tokio::sync::Mutex::new(NamesOut {
+                namer: Namer::default(),
+                told: Cursor::default(),
+                stream: None,
+            }),
             names_in: watch::Sender::new(Names::default()),
             control,
         }
@@ -168,37 +177,45 @@ impl Link {
         }
     }
 
-    /// Numbers a closure, and sends the names that the peer has not been told. In a task of its own: a launcher may go away
-    /// at any moment, and half a batch would be the end of the connection.
+    /// Numbers a closure, and sends the names that the peer has not been told, and what it was told that is no longer true.
+    /// In a task of its own: a launcher may go away at any moment, and half a batch would be the end of the connection.
     ///
     /// # Errors
-    /// If the connection is lost or has had too many names.
-    pub async fn name_closure(self: &Arc<Self>, closure: &Closure) -> Result<Named, LinkError> {
-        let (link, entries) = (self.clone(), closure.entries.clone());
-        let naming = tokio::spawn(async move { link.name_entries(&entries).await });
+    /// If the connection is lost or has had too many names, or the closure is older than what the peer knows.
+    pub async fn name_closure(self: &Arc<Self>, closure: &Closure, retired: &Retired) -> Result<Named, LinkError> {
+        let (link, closure, retired) = (self.clone(), closure.clone(), retired.clone());
+        let naming = tokio::spawn(async move { link.name_entries(&closure, &retired).await });
         naming.await.unwrap_or(Err(LinkError::Stream(StreamError::Finished)))
     }
 
-    async fn name_entries(&self, closure: &[inputs::Named]) -> Result<Named, LinkError> {
+    async fn name_entries(&self, closure: &Closure, retired: &Retired) -> Result<Named, LinkError> {
         let mut out = self.names_out.lock().await;
-        let mut entries = Vec::with_capacity(closure.len());
-        for named in closure {
+        // A closure that is older than what was told may hold what was taken back, or what would never be.
+        match retired.between(closure.retired_at, out.told) {
+            Gone::Some(ids) if closure.entries.iter().all(|named| !ids.contains(&named.id)) => {}
+            _ => return Err(LinkError::Changed),
+        }
+        match retired.between(out.told, closure.retired_at) {
+            Gone::Some(ids) => ids.iter().for_each(|id| out.namer.take_back(id)),
+            Gone::All => out.namer.take_back_all(),
+        }
+        out.told = out.told.max(closure.retired_at);
+        let mut entries = Vec::with_capacity(closure.entries.len());
+        for named in closure.entries.iter() {
             let number = out.namer.number(named.id, || Entry::clone(&named.entry))?;
             entries.push((number, named.entry.clone()));
         }
-        let names = out.namer.count();
-        if let Some(batch) = out.namer.take_batch() {
+        for batch in out.namer.take_batches() {
             if out.stream.is_none() {
                 out.stream = Some(self.conn.open_uni().await?);
             }
             let stream = out.stream.as_mut().expect("opened above");
-            for part in parts(batch) {
-                stream.send(&part, limits::FRAME_BYTES_MAX).await?;
-            }
+            stream.send(&batch, limits::FRAME_BYTES_MAX).await?;
         }
+        let batches = out.namer.batches();
         drop(out);
         let set = NumberSet::new(&mut entries.iter().map(|(n, _)| *n).collect());
-        Ok(Named { entries, set, names })
+        Ok(Named { entries, set, batches })
     }
 
     /// Takes names in from the peer.
@@ -207,7 +224,7 @@ impl Link {
     /// If they break a rule: the connection is to be closed.
     pub fn learn(&self, batch: NameBatch) -> Result<(), NameError> {
         let mut result = Ok(());
-        self.names_in.send_modify(|names| result = names.learn(batch));
+        self.names_in.send_modify(|names| result = names.learn(batch).map(drop));
         result
     }
 
@@ -217,47 +234,9 @@ impl Link {
     /// [`Refusal::Missing`] if they do not come in time.
     pub async fn with_names<T>(&self, offer: &Offer, with: impl FnOnce(&Names) -> T) -> Result<T, Refusal> {
         let mut names = self.names_in.subscribe();
-        let come = names.wait_for(|names| names.count() >= offer.names);
+        let come = names.wait_for(|names| names.batches() >= offer.batches);
         let come = tokio::time::timeout(NAMES_WAIT_MAX, come).await;
         let known = come.map_err(|_| Refusal::Missing)?.map_err(|_| Refusal::Missing)?;
         Ok(with(&known))
-    }
-}
-
-/// Cuts a batch so that each part fits a frame.
-fn parts(batch: NameBatch) -> Vec<NameBatch> {
-    /// The longest path, a link's text, and what else an entry has.
-    const ENTRY_BYTES_MAX: usize = 2 * limits::PATH_BYTES_MAX + 128;
-    const PART: usize = limits::FRAME_BYTES_MAX / ENTRY_BYTES_MAX;
-    let mut first = batch.first;
-    let mut out = Vec::new();
-    let mut rest = batch.entries;
-    while !rest.is_empty() {
-        let after = rest.split_off(rest.len().min(PART));
-        let count = u32::try_from(rest.len()).expect("bounded by PART");
-        out.push(NameBatch { first, entries: rest });
-        first += count;
-        rest = after;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mesh_proto::{closure::Node, path::AbsPath};
-
-    #[test]
-    fn a_large_batch_is_cut_and_loses_nothing() {
-        let entry = |n: u32| Entry { path: AbsPath::new(format!("/{n}")).expect("normal"), node: Node::Directory };
-        let batch = NameBatch { first: 5, entries: (0..5000).map(entry).collect() };
-        let mut names = Names::default();
-        names.learn(NameBatch { first: 0, entries: (0..5).map(entry).collect() }).expect("in order");
-        let parts = parts(batch);
-        assert!(parts.len() > 1);
-        for part in parts {
-            names.learn(part).expect("in order");
-        }
-        assert_eq!(names.count(), 5005);
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     compiler::native::Question,
     config::Config,
     host::Clock,
-    inputs::{Arrivals, Graph},
+    inputs::{Arrivals, Graph, Retired},
     places::Places,
     reason::Reason,
     toolchain::{Registry, Searcher, Toolchain},
@@ -66,6 +66,8 @@ pub struct Agent {
     graph: Mutex<Graph>,
     /// Numbers requests, without the graph's lock.
     arrivals: Arrivals,
+    /// What of the graph's entries is no longer true.
+    retired: Retired,
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
     links: Links,

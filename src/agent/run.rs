@@ -177,6 +177,7 @@ async fn make(
     let agent = Agent {
         places: places.clone(),
         arrivals: graph.arrivals(),
+        retired: graph.retired(),
         graph: Mutex::new(graph),
         searcher: Searcher::new(&places.cache),
         temporaries: Temporaries::sweep(&places.runtime),

@@ -1,7 +1,11 @@
 //! Offers a job to a peer and brings its outcome back (DO).
 
 use super::link::{Link, LinkError};
-use crate::{inputs::Closure, net::stream::StreamError, sched::retry::Failure};
+use crate::{
+    inputs::{Closure, Retired},
+    net::stream::StreamError,
+    sched::retry::Failure,
+};
 use mesh_proto::{
     closure::{Entry, Node},
     digest::Digest,
@@ -46,6 +50,7 @@ impl From<LinkError> for SubmitError {
         match error {
             LinkError::Stream(error) => error.into(),
             LinkError::Name(_) => Self::Failed(Failure::Lost),
+            LinkError::Changed => Self::Changed,
         }
     }
 }
@@ -62,11 +67,12 @@ pub(super) async fn submit(
     link: &Arc<Link>,
     job: &Job,
     closure: &Closure,
+    retired: &Retired,
 ) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
     let _held = link.hold();
-    let named = link.name_closure(closure).await?;
+    let named = link.name_closure(closure, retired).await?;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
-    let offer = Offer { job: job.clone(), names: named.names, closure: named.set };
+    let offer = Offer { job: job.clone(), batches: named.batches, closure: named.set };
     let wall = Duration::from_millis(offer.job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
     sender.send(&StreamHead::Job(Box::new(offer)), limits::FRAME_BYTES_MAX).await?;

@@ -22,6 +22,7 @@ pub mod deps;
 mod lex;
 mod locale;
 mod node;
+mod retired;
 pub mod scan;
 mod search;
 mod tree;
@@ -29,6 +30,7 @@ mod walk;
 pub mod world;
 
 pub use node::Named;
+pub use retired::{Cursor, Gone, Retired};
 
 use crate::compiler::invocation::Family;
 use crate::compiler::plan::Plan;
@@ -104,6 +106,8 @@ pub struct Closure {
     nodes: Box<[NodeId]>,
     /// Paths that were looked at one by one and where nothing was.
     absent: Box<[NodeId]>,
+    /// Where the log of entries that are no longer true was when it was made.
+    pub retired_at: Cursor,
     /// The graph's state that it was made of.
     version: u64,
     epoch: u32,
@@ -145,6 +149,7 @@ pub enum ReadError {
 pub struct Graph {
     world: Box<dyn World>,
     arrivals: Arrivals,
+    retired: Retired,
     nodes: Vec<Node>,
     /// By a mix of directory and name.
     children: FastMap<u64, NodeId>,
@@ -184,6 +189,7 @@ impl Graph {
         let mut graph = Self {
             world,
             arrivals: Arrivals::default(),
+            retired: Retired::default(),
             nodes: Vec::new(),
             children: FastMap::default(),
             order: BTreeMap::new(),
@@ -212,8 +218,15 @@ impl Graph {
         self.arrivals.clone()
     }
 
+    /// The log of entries that are no longer true.
+    #[must_use]
+    pub fn retired(&self) -> Retired {
+        self.retired.clone()
+    }
+
     /// Drops all knowledge. Entries made later have new numbers.
     pub fn forget(&mut self) {
+        self.retired.push_all();
         self.nodes.clear();
         self.children.clear();
         self.order.clear();

@@ -126,7 +126,7 @@ impl Graph {
         node.stat = stat.unwrap_or(Stat::UNKNOWN);
         if node.kind != kind_before {
             node.data = Data::None;
-            node.entry = None;
+            self.retire(id);
             // Of a name never looked at before, nobody has been told anything, unless a listing told it.
             if !is_first || kind_before.is_some() {
                 self.version += 1;
@@ -151,11 +151,9 @@ impl Graph {
         let node = self.node_mut(id);
         let read = Read::new(stat, now, good);
         let is_other = matches!(&node.data, Data::Link(link) if link.target != target);
-        if is_other {
-            node.entry = None;
-        }
         node.data = Data::Link(Box::new(LinkData { read, target, led: None }));
         if is_other {
+            self.retire(id);
             self.version += 1;
         }
         Ok(())
@@ -401,8 +399,9 @@ impl Graph {
         let is_same =
             matches!(&node.data, Data::File(before) if before.digest == digest && before.read.stat == read.stat);
         if !is_same {
-            node.entry = None;
+            self.retire(id);
         }
+        let node = self.node_mut(id);
         node.stat = read.stat;
         node.checked = node.checked.max(read.good);
         node.data = Data::File(Box::new(FileData { read, digest, text }));
@@ -413,6 +412,13 @@ impl Graph {
         let uses = uses.into_iter().map(|(form, name)| (form, self.name(&name))).collect();
         self.next_text += 1;
         Arc::new(Text { serial: self.next_text, uses, scan })
+    }
+
+    /// What was told of a path is no longer so.
+    fn retire(&mut self, id: NodeId) {
+        if let Some(entry) = self.node_mut(id).entry.take() {
+            self.retired.push(entry.id);
+        }
     }
 
     /// Gives a checked node its entry; `None` for what is not there, and for what no entry can describe.

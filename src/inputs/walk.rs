@@ -412,7 +412,8 @@ impl Graph {
         let entries: Arc<[Named]> = nodes.iter().filter_map(|id| self.node(*id).entry.clone()).collect();
         let absent = walk.absent.into();
         let (version, epoch) = (self.version, self.epoch);
-        Ok(Closure { entries, output_dirs, bytes, nodes: nodes.into(), absent, version, epoch })
+        let retired_at = self.retired.now();
+        Ok(Closure { entries, output_dirs, bytes, nodes: nodes.into(), absent, retired_at, version, epoch })
     }
 }
 

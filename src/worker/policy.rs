@@ -82,6 +82,7 @@ mod tests {
             merged_output: false,
             terminal: None,
             wall_ms_max: u64::MAX,
+            strict: false,
         };
         let toolchain = Manifest { driver: path("/usr/bin/gcc"), facts: vec![], parts: vec![] };
         let order = Order { job: &job, entries: &[], toolchain: &toolchain, fingerprint: &fingerprint, slot: 3 };

@@ -309,6 +309,7 @@ mod tests {
             merged_output: false,
             terminal: None,
             wall_ms_max: 1000,
+            strict: false,
         }
     }
 

@@ -43,6 +43,7 @@ fn job(args: &[&str], output_dirs: &[&str]) -> Job {
         merged_output: false,
         terminal: None,
         wall_ms_max: 20_000,
+        strict: false,
     }
 }
 

@@ -253,6 +253,7 @@ pub(crate) fn job(toolchain: &Manifest, argv: &[OsString], cwd: &Path, output_di
         merged_output: false,
         terminal: None,
         wall_ms_max: 60_000,
+        strict: false,
     }
 }
 

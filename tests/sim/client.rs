@@ -93,6 +93,7 @@ pub(crate) fn job(name: &str, toolchain: Fingerprint) -> Job {
         merged_output: false,
         terminal: None,
         wall_ms_max: WALL / MS,
+        strict: false,
     }
 }
 
@@ -233,7 +234,8 @@ impl World {
             let number = end.namer.number(*key, || Entry::clone(entry)).expect("few names");
             entries.push((number, entry.clone()));
         }
-        let (names, batch, side, peer) = (end.namer.count(), end.namer.take_batch(), end.side, end.peer);
+        let news = end.namer.take_batches();
+        let (batches, side, peer) = (end.namer.batches(), end.side, end.peer);
         let set = NumberSet::new(&mut entries.iter().map(|(n, _)| *n).collect());
         let job = job(&request.name, request.toolchain);
         let requester = Requester::new(entries, job.output_dirs.clone());
@@ -241,13 +243,13 @@ impl World {
         let (outcome, expected, got) = (None, VecDeque::new(), Vec::new());
         request.offered = Some(Offered { conn, stream, requester, outcome, expected, got });
         self.machines[m].by_stream.insert((conn, stream), id);
-        if let Some(batch) = batch {
+        for batch in news {
             let names_stream = self.names_stream(m, conn);
             self.send(m, conn, names_stream, &batch);
         }
         self.see(Seen::Offered { request: id, peer });
         self.note("offered", [m, peer, usize::try_from(id).expect("few")]);
-        let offer = Offer { job, names, closure: set };
+        let offer = Offer { job, batches, closure: set };
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         self.set_timer(m, id, WALL + ANSWER_SLACK);
     }

@@ -164,7 +164,7 @@ impl World {
         let conn = conns[self.clock.random.index(conns.len())];
         match self.clock.random.below(13) {
             0 => self.offer_lie(m, conn, |offer| offer.closure = NumberSet::new(&mut vec![7_000, 9_000])),
-            1 => self.offer_lie(m, conn, |offer| offer.names += 1_000),
+            1 => self.offer_lie(m, conn, |offer| offer.batches += 1_000),
             2 => self.offer_lie(m, conn, |offer| offer.job.argv.clear()),
             3 => self.offer_lie(m, conn, |offer| offer.job.cwd = b"relative".to_vec()),
             4 => self.offer_lie(m, conn, |offer| offer.job.toolchain = toolchain(99)),
@@ -182,7 +182,7 @@ impl World {
             7 => drop(self.offer_new_file(m, conn, limits::BLOB_BYTES_MAX + 1)),
             8 => {
                 let names = self.names_stream(m, conn);
-                self.send(m, conn, names, &NameBatch { first: 1_000_000, entries: vec![] });
+                self.send(m, conn, names, &NameBatch { first: 1_000_000, entries: vec![], gone: NumberSet::default() });
             }
             9 => self.send_parcel(m, conn, CONTROL, Parcel::Frame(vec![3, 0, 0, 0, 250, 1, 2])),
             10 => self.send_forgeries(m, conn),
@@ -197,10 +197,10 @@ impl World {
 
     fn offer_lie(&mut self, m: usize, conn: ConnId, change: impl FnOnce(&mut Offer)) {
         let side = self.machines[m].ends[&conn].side;
-        let names = self.machines[m].ends[&conn].namer.count();
-        let mut numbers = (0..names.min(3)).collect();
+        let namer = &self.machines[m].ends[&conn].namer;
+        let (batches, mut numbers) = (namer.batches(), (0..namer.count().min(3)).collect());
         let job = job("lie.c", toolchain(0));
-        let mut offer = Offer { job, names, closure: NumberSet::new(&mut numbers) };
+        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers) };
         change(&mut offer);
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
@@ -214,12 +214,12 @@ impl World {
         let key = u32::MAX - u32::try_from(self.step % 1_000_000).expect("small");
         let end = self.machines[m].ends.get_mut(&conn).expect("looked at above");
         let (side, number) = (end.side, end.namer.number(key, || entry).expect("few names"));
-        let (names, batch) = (end.namer.count(), end.namer.take_batch());
+        let (news, batches) = (end.namer.take_batches(), end.namer.batches());
         let names_stream = self.names_stream(m, conn);
-        if let Some(batch) = batch {
+        for batch in news {
             self.send(m, conn, names_stream, &batch);
         }
-        let offer = Offer { job: job("lie.c", toolchain(0)), names, closure: NumberSet::new(&mut vec![number]) };
+        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure: NumberSet::new(&mut vec![number]) };
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         stream

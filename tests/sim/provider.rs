@@ -150,7 +150,7 @@ impl World {
     fn begin_job(&mut self, m: usize, key: (ConnId, Stream)) {
         let machine = &self.machines[m];
         let (Some(job), Some(end)) = (machine.jobs.get(&key), machine.ends.get(&key.0)) else { return };
-        if end.names.count() < job.offer.names {
+        if end.names.batches() < job.offer.batches {
             return self.note("waits for names", [m, key.0, 0]);
         }
         let provider = Provider::new(&job.offer, &end.names);

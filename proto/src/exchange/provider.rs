@@ -116,13 +116,14 @@ mod tests {
             merged_output: false,
             terminal: None,
             wall_ms_max: 1,
+            strict: false,
         };
-        Offer { job, names: 0, closure: NumberSet::new(&mut numbers.to_vec()) }
+        Offer { job, batches: 0, closure: NumberSet::new(&mut numbers.to_vec()) }
     }
 
     fn names(entries: Vec<Entry>) -> Names {
         let mut names = Names::default();
-        names.learn(NameBatch { first: 0, entries }).expect("in order");
+        names.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("in order");
         names
     }
 
