@@ -158,7 +158,7 @@ fn record(source: &Path, ended_ms: u64) -> UnitRecord {
 /// Answers for an agent whose machine is in the mesh of `desk`.
 fn member(ask: &Ask) -> Vec<Tell> {
     match ask {
-        Ask::Snapshot => vec![Tell::Ack, Tell::Snapshot(Box::new(desk()))],
+        Ask::Snapshot => vec![Tell::Beat, Tell::Snapshot(Box::new(desk()))],
         Ask::Stop => vec![Tell::Finished("stopping".to_owned())],
         other => panic!("not in the script: {other:?}"),
     }

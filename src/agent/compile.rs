@@ -79,6 +79,21 @@ struct Unit {
     strict: bool,
 }
 
+impl Unit {
+    /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
+    fn real_path(&self, path: &[u8]) -> Option<AbsPath> {
+        let directory = |path: &[u8]| path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+        let (cut, object) = (directory(path), &self.view.plan.output);
+        let name = &path[cut..];
+        if path[..cut] == object[..directory(object)] {
+            return self.closure.output_dirs.first()?.join(name).ok();
+        }
+        let path = absolute(&self.view.request.cwd, path);
+        let dir = std::fs::canonicalize(Path::new(OsStr::from_bytes(&path)).parent()?).ok()?;
+        AbsPath::new(dir.as_os_str().as_bytes()).ok()?.join(name).ok()
+    }
+}
+
 /// What a closure is made for.
 struct View {
     request: Request,
@@ -397,7 +412,7 @@ fn pick(agent: &Agent, unit: &Unit, failed: &[PeerId]) -> (Choice, Option<Arc<Li
     let mut links = agent.links.matching(&unit.view.toolchain.fingerprint);
     links.retain(|l| !failed.contains(&l.peer));
     let candidates: Vec<Candidate> = links.iter().map(|l| l.candidate()).collect();
-    let here = Here { cores: crate::host::cores(), running: agent.running_here() };
+    let here = Here { cores: agent.cores(), running: agent.running_here() };
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
     let choice = choose::choose(&candidates, (!unit.view.request.force).then_some(here), prefer);
     let link = if let Choice::Peer(peer) = choice { links.into_iter().find(|l| l.peer == peer) } else { None };
@@ -434,7 +449,7 @@ fn undeclared(
 ) -> Option<std::ffi::OsString> {
     let (Deps::All { path } | Deps::User { path }) = &unit.view.plan.deps else { return None };
     let cwd = &unit.view.request.cwd;
-    let list = real_path(&absolute(cwd, path))?;
+    let list = unit.real_path(path)?;
     let at = outcome.outputs.iter().position(|o| o.path == list)?;
     let named = |path: &[u8]| Some(OsStr::from_bytes(path).to_owned());
     let Some(paths) = deps::parse(bytes.get(at)?) else { return named(b"an unreadable list") };
@@ -443,13 +458,6 @@ fn undeclared(
         Ok(Some(path)) => named(path),
         Err(_) => named(b"a file that changed"),
     }
-}
-
-/// Where an output really lies: its directory without symbolic links.
-fn real_path(path: &[u8]) -> Option<AbsPath> {
-    let path = Path::new(OsStr::from_bytes(path));
-    let dir = std::fs::canonicalize(path.parent()?).ok()?;
-    AbsPath::new(dir.as_os_str().as_bytes()).ok()?.join(path.file_name()?.as_bytes()).ok()
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
@@ -464,8 +472,7 @@ fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> R
         agent.records().discrepancy();
         return Err(fallback(Reason::Discrepancy));
     }
-    let target = absolute(&view.request.cwd, &view.plan.output);
-    let object = real_path(&target);
+    let object = unit.real_path(&view.plan.output);
     let object = object.as_ref();
     let is_object = |path: &AbsPath| Some(path) == object && !unit.argv.iter().any(|a| a == b"-S");
     let mut made: Vec<Made> = outcome

@@ -110,9 +110,9 @@ async fn read_ask(reader: &mut OwnedReadHalf) -> io::Result<Ask> {
     frame::decode(&payload).map_err(malformed)
 }
 
-/// Compiles for a launcher: acknowledges at once, beats while it works, cancels when the launcher goes away.
+/// Compiles for a launcher: beats while it works, cancels when the launcher goes away. The first sign of life is the
+/// verdict or the first beat, well before a launcher gives up: a word before that would only wake it.
 async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client: Client) -> io::Result<()> {
-    client.tell(&Tell::Ack).await?;
     let cancel = CancellationToken::new();
     let stop = cancel.clone().drop_guard();
     let work = compile::unit(agent, request, cancel.clone());

@@ -77,6 +77,8 @@ pub struct Agent {
     /// Why there is no server.
     no_sandbox: Option<String>,
     leases: AtomicU32,
+    /// Cores that this process may use, as last looked at: the question costs a dozen system calls.
+    cores: AtomicU32,
     leaving: CancellationToken,
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
@@ -136,6 +138,10 @@ impl Agent {
     /// Compilers that run here now, whoever's they are.
     fn running_here(&self) -> u32 {
         self.local_leases() + self.server.as_ref().map_or(0, serve::Server::running)
+    }
+
+    fn cores(&self) -> u32 {
+        self.cores.load(Ordering::Relaxed)
     }
 
     /// The name of this machine: its settings' or its host's.

@@ -1,12 +1,15 @@
 //! Writes what a job made beside its targets, under temporary names; the launcher renames (DO).
 //!
-//! A temporary file lives until the launcher has renamed it or has gone. Its name is in a list on disk for as long, so that
-//! an agent that was killed leaves nothing: the next one sweeps.
+//! A temporary file lives until the launcher has renamed it or has gone. The directories that ever held one are in a list
+//! on disk, with the mark that this agent's names bear, so that an agent that was killed leaves nothing: the next one
+//! sweeps. Directories and not files: a build writes to few, and a unit costs no line.
 
-use mesh_proto::job::Output;
+use mesh_proto::{digest::hex, job::Output};
+use rand_core::RngCore;
 use std::{
+    collections::HashSet,
     ffi::OsStr,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::Write,
     os::unix::{
         ffi::OsStrExt,
@@ -19,17 +22,28 @@ use std::{
     },
 };
 
-/// What leftover names are kept in, below the runtime directory.
+/// What the directories are kept in, below the runtime directory.
 const LIST: &str = "temporary-files";
-/// The list is rewritten when this many bytes are in it and nothing is pending.
-const LIST_BYTES_MAX: u64 = 1 << 20;
+/// Directories in the list. Beyond it what a killed agent left elsewhere stays.
+const DIRECTORIES_MAX: usize = 65_536;
+/// Names looked at in one directory when sweeping.
+const SWEEP_NAMES_MAX: usize = 1 << 20;
 
 /// The temporary files of one agent.
 #[derive(Debug)]
 pub struct Temporaries {
+    /// How the names of this agent begin.
+    prefix: String,
     list: PathBuf,
-    pending: Mutex<usize>,
+    known: Mutex<Known>,
     next: AtomicU64,
+}
+
+/// The directories in the list.
+#[derive(Debug, Default)]
+struct Known {
+    directories: HashSet<PathBuf>,
+    file: Option<File>,
 }
 
 /// A file that a job made, here.
@@ -47,7 +61,6 @@ pub struct Made {
 /// Temporary files of one unit; those that were not kept are removed when it goes.
 #[derive(Debug)]
 pub struct Placed {
-    home: Arc<Temporaries>,
     /// From, to.
     pub renames: Vec<(PathBuf, PathBuf)>,
     kept: bool,
@@ -58,35 +71,40 @@ impl Temporaries {
     #[must_use]
     pub fn sweep(runtime_dir: &Path) -> Arc<Self> {
         let list = runtime_dir.join(LIST);
-        for line in std::fs::read(&list).unwrap_or_default().split(|b| *b == 0) {
-            let path = Path::new(OsStr::from_bytes(line));
-            let ours = path.file_name().is_some_and(|n| n.as_bytes().starts_with(PREFIX.as_bytes()));
-            if ours && path.is_absolute() {
-                let _ = std::fs::remove_file(path);
-            }
+        let text = std::fs::read(&list).unwrap_or_default();
+        let mut lines = text.split(|b| *b == 0);
+        if let Some(prefix) = lines.next().filter(|prefix| prefix.starts_with(PREFIX.as_bytes())) {
+            lines
+                .filter(|line| line.starts_with(b"/"))
+                .for_each(|dir| sweep(Path::new(OsStr::from_bytes(dir)), prefix));
         }
         let _ = std::fs::remove_file(&list);
-        Arc::new(Self { list, pending: Mutex::new(0), next: AtomicU64::new(0) })
+        let mut mark = [0; 6];
+        rand_core::OsRng.fill_bytes(&mut mark);
+        let prefix = format!("{PREFIX}{}-", hex(&mark));
+        Arc::new(Self { prefix, list, known: Mutex::default(), next: AtomicU64::new(0) })
     }
 
     fn name(&self) -> String {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{PREFIX}{}-{n}", std::process::id())
+        format!("{}{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn remember(&self, paths: &[PathBuf]) -> std::io::Result<()> {
-        let mut pending = self.pending.lock().expect("no panic while held");
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.list)?;
-        if *pending == 0 && file.metadata()?.size() > LIST_BYTES_MAX {
-            file.set_len(0)?;
+    /// Makes sure that a directory is in the list before a file is made there.
+    fn remember(&self, directory: &Path) -> std::io::Result<()> {
+        let mut known = self.known.lock().expect("no panic while held");
+        if known.directories.contains(directory) || known.directories.len() >= DIRECTORIES_MAX {
+            return Ok(());
         }
-        *pending += 1;
-        let mut bytes = Vec::new();
-        for path in paths {
-            bytes.extend_from_slice(path.as_os_str().as_bytes());
-            bytes.push(0);
+        if known.file.is_none() {
+            let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.list)?;
+            file.write_all(&[self.prefix.as_bytes(), &[0]].concat())?;
+            known.file = Some(file);
         }
-        file.write_all(&bytes)
+        if let Some(file) = &mut known.file {
+            file.write_all(&[directory.as_os_str().as_bytes(), &[0]].concat())?;
+        }
+        known.directories.insert(directory.to_owned());
+        Ok(())
     }
 
     /// Writes all outputs beside their targets, with the mode that the compiler would have given them.
@@ -99,9 +117,8 @@ impl Temporaries {
             (to.with_file_name(self.name()), to)
         };
         let pairs: Vec<(PathBuf, PathBuf)> = outputs.iter().map(pair).collect();
-        let from: Vec<PathBuf> = pairs.iter().map(|(from, _)| from.clone()).collect();
-        self.remember(&from)?;
-        let placed = Placed { home: self.clone(), renames: pairs, kept: false };
+        pairs.iter().filter_map(|(from, _)| from.parent()).try_for_each(|dir| self.remember(dir))?;
+        let placed = Placed { renames: pairs, kept: false };
         for (made, (from, to)) in outputs.iter().zip(&placed.renames) {
             let fresh = if made.output.executable { 0o777 } else { 0o666 } & !umask;
             let old = if made.keeps_mode { std::fs::metadata(to).ok() } else { None };
@@ -114,8 +131,18 @@ impl Temporaries {
     }
 }
 
-/// How temporary names begin.
+/// How temporary names of any agent begin.
 const PREFIX: &str = ".mesh-";
+
+/// Removes files of a directory whose names begin so.
+fn sweep(dir: &Path, prefix: &[u8]) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.take(SWEEP_NAMES_MAX).flatten() {
+        if entry.file_name().as_bytes().starts_with(prefix) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
 
 impl Placed {
     /// The launcher has renamed them.
@@ -131,7 +158,6 @@ impl Drop for Placed {
                 let _ = std::fs::remove_file(from);
             }
         }
-        *self.home.pending.lock().expect("no panic while held") -= 1;
     }
 }
 

@@ -22,7 +22,10 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -31,8 +34,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Counters and load go out this often at most.
+/// The load goes out this often at most.
 const PACE: Duration = Duration::from_millis(50);
+/// The counters are written this long after they have changed.
+const COUNTERS_PACE: Duration = Duration::from_millis(500);
 /// How often the free slots that are announced are looked at, seconds; discovery says them when they have changed.
 const ANNOUNCE_EVERY_S: u64 = 10;
 /// Jobs that run when the agent is told to end have this long.
@@ -184,6 +189,7 @@ async fn make(
         records: Mutex::new(Records::default()),
         links: Links::default(),
         leases: AtomicU32::new(0),
+        cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),
         dirty: Notify::new(),
         stop: Notify::new(),
@@ -257,9 +263,18 @@ async fn find_toolchains(agent: Arc<Agent>) {
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.
 async fn publish(agent: Arc<Agent>) {
-    let mut told = None;
+    let (mut told, mut write_at) = (None, None);
     loop {
-        agent.dirty.notified().await;
+        let due = async {
+            match write_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_due = tokio::select! {
+            () = agent.dirty.notified() => false,
+            () = due => true,
+        };
         let load = serve::load(&agent);
         if told != Some(load) {
             told = Some(load);
@@ -267,10 +282,12 @@ async fn publish(agent: Arc<Agent>) {
                 link.tell(mesh_proto::message::Control::Load(load));
             }
         }
-        let writing = agent.clone();
-        let dirty = agent.records().is_dirty();
-        if dirty {
+        if is_due {
+            write_at = None;
+            let writing = agent.clone();
             let _ = tokio::task::spawn_blocking(move || writing.records().write(&writing.places.state)).await;
+        } else if write_at.is_none() && agent.records().is_dirty() {
+            write_at = Some(tokio::time::Instant::now() + COUNTERS_PACE);
         }
         tokio::time::sleep(PACE).await;
     }
@@ -283,6 +300,7 @@ async fn housekeep(agent: Arc<Agent>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         seconds += 1;
+        agent.cores.store(crate::host::cores(), Ordering::Relaxed);
         let load = serve::load(&agent);
         if seconds.is_multiple_of(ANNOUNCE_EVERY_S) && announced != Some(load) {
             announced = Some(load);

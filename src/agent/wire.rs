@@ -93,8 +93,6 @@ pub struct Request {
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Tell {
-    /// The request has arrived.
-    Ack,
     /// The agent lives.
     Beat,
     /// Compile it here. The launcher keeps the connection open for as long as the compiler runs: it is the lease of a

@@ -217,7 +217,7 @@ impl Launch {
         }
         loop {
             match read_tell(&mut stream) {
-                Ok(Tell::Ack | Tell::Beat) => {}
+                Ok(Tell::Beat) => {}
                 Ok(Tell::Local { reason, fallback }) => return Answer::Local(reason, fallback, Some(stream)),
                 Ok(Tell::Done { text, renames }) => {
                     return match rename_all(&renames) {

@@ -64,7 +64,7 @@ impl Client {
     pub(super) fn next(&mut self) -> Result<Tell, Failure> {
         loop {
             match self.read().map_err(|e| failed(&e))? {
-                Tell::Ack | Tell::Beat => {}
+                Tell::Beat => {}
                 Tell::Failed { code, text } => return Err(Failure::coded(code.max(1), told(&text))),
                 tell => return Ok(tell),
             }
