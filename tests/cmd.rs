@@ -149,6 +149,7 @@ fn record(source: &Path, ended_ms: u64) -> UnitRecord {
         note: String::new(),
         files: 0,
         phases: vec![],
+        phases_there: vec![],
         cpu_us: 0,
         peak_kib: 0,
         output_bytes: 0,

@@ -7,6 +7,7 @@ use super::{
     Agent,
     link::Link,
     outputs::{Made, Placed},
+    phases::{Phases, measured},
     wire::Request,
 };
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
         plan::{self, Deps, Plan},
         response,
     },
-    host::Phases,
     inputs::{
         Closure, Tick, Want,
         ask::{self, Question, Rung},
@@ -28,7 +28,7 @@ use crate::{
         retry::{self, Failure, Next},
     },
     toolchain::{LookupError, Toolchain, native_trace},
-    view::snapshot::UnitRecord,
+    view::snapshot::{Phase, UnitRecord},
 };
 use mesh_proto::{
     job::{Exit, Job, Outcome, Text},
@@ -156,6 +156,7 @@ pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: Cancellat
         note: String::new(),
         files: 0,
         phases: Vec::new(),
+        phases_there: Vec::new(),
         cpu_us: 0,
         peak_kib: 0,
         output_bytes: 0,
@@ -189,10 +190,10 @@ async fn go(
     }
     let preparing = agent.clone();
     let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
-    let prepared = tokio::task::spawn_blocking(move || prepare(&preparing, request, arrived)).await;
-    let (known, prepared) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
+    let prepared = tokio::task::spawn_blocking(move || measured(|| prepare(&preparing, request, arrived))).await;
+    let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
-    phases.ended("scan");
+    phases.ended("scan", Some(cpu_us));
     let unit = prepared?;
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
     let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record).await?;
@@ -200,9 +201,10 @@ async fn go(
         return Err(Stays { reason: Reason::CompileError, fallback: false });
     }
     let placing = agent.clone();
-    let placed = tokio::task::spawn_blocking(move || place(&placing, unit, &outcome, bytes)).await;
-    let (text, placed) = placed.map_err(|_| Stays { reason: Reason::RemoteError, fallback: true })??;
-    phases.ended("write");
+    let placed = tokio::task::spawn_blocking(move || measured(|| place(&placing, unit, &outcome, bytes))).await;
+    let (placed, cpu_us) = placed.map_err(|_| Stays { reason: Reason::RemoteError, fallback: true })?;
+    phases.ended("write", Some(cpu_us));
+    let (text, placed) = placed?;
     Ok(Verdict::Done { text, placed })
 }
 
@@ -369,16 +371,23 @@ async fn run_remotely(
             }
             _ => return Err(Stays { reason: Reason::LocalIdle, fallback: false }),
         };
-        phases.ended("choose");
+        phases.ended("choose", None);
         attempt += 1;
         let ran = tokio::select! {
             ran = super::submit::submit(&link, &job, &unit.closure, &agent.retired) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
-        phases.ended("remote");
+        phases.ended("remote", None);
         match ran {
             Ok((outcome, bytes)) => {
                 record.ran_on = Some(link.name());
+                let there = [
+                    ("stage", outcome.usage.stage_us),
+                    ("run", outcome.usage.run_us),
+                    ("collect", outcome.usage.collect_us),
+                ];
+                let phase = |(name, us): (&str, u64)| Phase { name: name.to_owned(), us, cpu_us: None };
+                record.phases_there = there.into_iter().map(phase).collect();
                 record.cpu_us = outcome.usage.user_us + outcome.usage.system_us;
                 record.peak_kib = outcome.usage.peak_kib;
                 record.output_bytes = outcome.outputs.iter().map(|o| o.size).sum();

@@ -24,6 +24,7 @@ mod local;
 mod mesh;
 mod nearby;
 mod peers;
+mod phases;
 mod run;
 mod serve;
 mod submit;

@@ -135,6 +135,7 @@ mod tests {
             note: String::new(),
             files: 1,
             phases: vec![],
+            phases_there: vec![],
             cpu_us: 0,
             peak_kib: 0,
             output_bytes: 0,

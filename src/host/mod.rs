@@ -52,34 +52,9 @@ impl Clock {
     }
 }
 
-/// Measures the phases of one unit, microseconds each.
-#[derive(Debug)]
-pub struct Phases {
-    last: Instant,
-    took: Vec<(String, u64)>,
-}
-
-impl Default for Phases {
-    fn default() -> Self {
-        Self { last: Instant::now(), took: Vec::new() }
-    }
-}
-
-impl Phases {
-    /// What has passed since the last call was this phase.
-    pub fn ended(&mut self, name: &str) {
-        let now = Instant::now();
-        let us = u64::try_from((now - self.last).as_micros()).unwrap_or(u64::MAX);
-        self.last = now;
-        match self.took.iter_mut().find(|(had, _)| had == name) {
-            Some((_, total)) => *total += us,
-            None => self.took.push((name.to_owned(), us)),
-        }
-    }
-
-    /// The phases in order.
-    #[must_use]
-    pub fn take(self) -> Vec<(String, u64)> {
-        self.took
-    }
+/// Processor time of the calling thread, microseconds.
+#[must_use]
+pub fn thread_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000 + i64::from(time.tv_nsec) / 1000).unwrap_or(0)
 }

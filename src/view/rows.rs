@@ -1,7 +1,7 @@
 //! What a [`Snapshot`] looks like in words, in rows and in JSON (DECIDE).
 
 use super::{
-    snapshot::{Counters, Machine, Snapshot, UnitRecord},
+    snapshot::{Counters, Machine, Phase, Snapshot, UnitRecord},
     table::{self, Column, numbers, words},
     time,
 };
@@ -213,7 +213,7 @@ fn compiled(counters: &Counters) -> String {
 pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) -> String {
     let source = sanitised(&shown(&unit.source));
     let ago = time::ago(unit.ended_ms, now_ms);
-    let total: u64 = unit.phases.iter().map(|(_, us)| us).sum();
+    let total: u64 = unit.phases.iter().map(|phase| phase.us).sum();
     let mut out = String::new();
     let mut line = |label: &str, text: String| out.push_str(&format!(" {label:<10} {text}\n"));
     if !unit.compiler.is_empty() {
@@ -226,9 +226,11 @@ pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) 
     if unit.files > 0 {
         line("inputs", format!("{} files and directories", unit.files));
     }
-    if !unit.phases.is_empty() {
-        let phases = unit.phases.iter().map(|(name, us)| format!("{} {}", sanitised(name), time::milliseconds(*us)));
-        line("time", phases.collect::<Vec<_>>().join(" · "));
+    for (label, phases) in [("time", &unit.phases), ("there", &unit.phases_there)] {
+        let phase = |p: &Phase| format!("{} {}", sanitised(&p.name), time::milliseconds(p.us));
+        if !phases.is_empty() {
+            line(label, phases.iter().map(phase).collect::<Vec<_>>().join(" · "));
+        }
     }
     if unit.ran_on.is_some() {
         line("result", time::size(unit.output_bytes));
@@ -313,7 +315,8 @@ pub fn counters_json(counters: &Counters) -> Value {
 #[must_use]
 pub fn explain_json(units: &[UnitRecord]) -> Value {
     let unit = |u: &UnitRecord| {
-        let phases: Vec<Value> = u.phases.iter().map(|(name, us)| json!({ "name": name, "us": us })).collect();
+        let phase = |p: &Phase| json!({ "name": p.name, "us": p.us, "cpu_us": p.cpu_us });
+        let phases = |phases: &[Phase]| phases.iter().map(phase).collect::<Vec<Value>>();
         json!({
             "source": String::from_utf8_lossy(&u.source),
             "output": String::from_utf8_lossy(&u.output),
@@ -324,7 +327,8 @@ pub fn explain_json(units: &[UnitRecord]) -> Value {
             "reason": u.reason.map(|r| json!({ "code": r.code(), "text": r.text(), "hint": r.hint() })),
             "note": u.note,
             "files": u.files,
-            "phases": phases,
+            "phases": phases(&u.phases),
+            "phases_there": phases(&u.phases_there),
             "cpu_us": u.cpu_us,
             "peak_kib": u.peak_kib,
             "output_bytes": u.output_bytes,

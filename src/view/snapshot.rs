@@ -95,12 +95,25 @@ pub struct UnitRecord {
     pub note: String,
     /// Files in its closure.
     pub files: u32,
-    /// How long each phase took, microseconds, by name.
-    pub phases: Vec<(String, u64)>,
+    /// How long each phase took here, in order.
+    pub phases: Vec<Phase>,
+    /// How long each phase took on the machine that ran it, as that machine says.
+    pub phases_there: Vec<Phase>,
     /// The compiler's CPU time there, microseconds.
     pub cpu_us: u64,
     /// Its largest resident set, KiB.
     pub peak_kib: u64,
     /// Bytes of its outputs.
     pub output_bytes: u64,
+}
+
+/// A part of a unit's time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// Wall time, microseconds.
+    pub us: u64,
+    /// Processor time of the thread that did it, microseconds, where one did.
+    pub cpu_us: Option<u64>,
 }

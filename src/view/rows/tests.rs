@@ -45,6 +45,10 @@ fn desk() -> Snapshot {
     }
 }
 
+fn phase(name: &str, us: u64) -> Phase {
+    Phase { name: name.to_owned(), us, cpu_us: None }
+}
+
 fn unit() -> UnitRecord {
     UnitRecord {
         source: b"/src/parser.cpp".to_vec(),
@@ -55,7 +59,8 @@ fn unit() -> UnitRecord {
         reason: None,
         note: String::new(),
         files: 41,
-        phases: vec![("scan".to_owned(), 1_900), ("choose".to_owned(), 20), ("remote".to_owned(), 3_950_000)],
+        phases: vec![phase("scan", 1_900), phase("choose", 20), phase("remote", 3_950_000)],
+        phases_there: vec![phase("stage", 2_100), phase("run", 3_940_000), phase("collect", 300)],
         cpu_us: 3_910_000,
         peak_kib: 831_488,
         output_bytes: 1_992_294,
@@ -138,6 +143,7 @@ fn explain_tells_where_a_unit_ran_or_why_it_stayed() {
      ran on     tower (cpu 3.91 s, peak 812 MiB)
      inputs     41 files and directories
      time       scan 1.9 ms · choose 0.0 ms · remote 3.95 s
+     there      stage 2.1 ms · run 3.94 s · collect 0.3 ms
      result     1.9 MiB
     ");
     let here = UnitRecord {
@@ -145,6 +151,7 @@ fn explain_tells_where_a_unit_ran_or_why_it_stayed() {
         reason: Some(Reason::NativeArch),
         note: "tower: the job was refused".to_owned(),
         phases: vec![],
+        phases_there: vec![],
         files: 0,
         ..unit()
     };
