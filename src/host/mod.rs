@@ -56,5 +56,5 @@ impl Clock {
 #[must_use]
 pub fn thread_cpu_us() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec * 1_000_000 + i64::from(time.tv_nsec) / 1000).unwrap_or(0)
+    std::time::Duration::try_from(time).map_or(0, |cpu| u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX))
 }
