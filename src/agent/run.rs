@@ -300,11 +300,13 @@ async fn housekeep(agent: Arc<Agent>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         seconds += 1;
-        agent.cores.store(crate::host::cores(), Ordering::Relaxed);
         let load = serve::load(&agent);
-        if seconds.is_multiple_of(ANNOUNCE_EVERY_S) && announced != Some(load) {
-            announced = Some(load);
-            agent.announce();
+        if seconds.is_multiple_of(ANNOUNCE_EVERY_S) {
+            agent.cores.store(crate::host::cores(), Ordering::Relaxed);
+            if announced != Some(load) {
+                announced = Some(load);
+                agent.announce();
+            }
         }
         if marker.exists() {
             tracing::warn!("this agent was frozen for a while; launchers compiled without it");

@@ -338,10 +338,11 @@ fn is_crate_root(file: &str) -> bool {
 fn is_reached(tree: &Tree, file: &str) -> bool {
     let own = file.strip_suffix("/mod.rs").unwrap_or(file.strip_suffix(".rs").unwrap_or(file));
     let Some((folder, name)) = own.rsplit_once('/') else { return false };
-    let parents =
-        [format!("{folder}/mod.rs"), format!("{folder}/lib.rs"), format!("{folder}/main.rs"), format!("{folder}.rs")];
+    let last = folder.rsplit('/').next().unwrap_or(folder);
+    let beside = ["mod", "lib", "main", last].map(|stem| format!("{folder}/{stem}.rs"));
+    let parents = beside.into_iter().chain([format!("{folder}.rs")]);
     let declared =
-        parents.iter().filter(|parent| parent.as_str() != file).filter_map(|parent| tree.get(parent)).any(|text| {
+        parents.filter(|parent| parent.as_str() != file).filter_map(|parent| tree.get(&parent)).any(|text| {
             let code = tokens(text);
             (0..code.len()).any(|at| stands(&code, at, &["mod", name, ";"]))
         });
