@@ -242,10 +242,12 @@ impl Graph {
     /// A kept list, if every file behind it is unchanged and every directory has the same names.
     fn recall(&mut self, key: &Digest) -> Option<Arc<[Vec<u8>]>> {
         let kept = self.kept.remove(key).filter(|kept| kept.epoch == self.epoch)?;
-        let is_good =
-            kept.files.iter().all(|(id, entry)| {
-                self.load(*id, false).is_ok() && self.node(*id).entry.as_ref().is_some_and(|named| named.id == *entry)
-            }) && kept.dirs.iter().all(|(id, names)| self.list_whole(*id).is_ok() && self.names_hash(*id) == Some(*names));
+        let is_good = kept.files.iter().all(|(id, entry)| {
+            self.load(*id, false).is_ok() && self.node(*id).entry.as_ref().is_some_and(|named| named.id == *entry)
+        }) && kept
+            .dirs
+            .iter()
+            .all(|(id, names)| self.list_whole(*id).is_ok() && self.names_hash(*id) == Some(*names));
         let list = Arc::clone(&kept.list);
         if is_good {
             self.kept.insert(*key, kept);

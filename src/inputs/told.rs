@@ -91,11 +91,11 @@ impl Graph {
         let Some(told) = self.told.get(&dir) else { return Ok(()) };
         let is_new = told.is_new;
         if matches!(self.node(dir).data, Data::Dir(_)) {
-            self.list(dir)?;
             if is_new {
+                self.list_whole(dir)?;
                 self.compare_told(dir);
             }
-            return Ok(());
+            return self.list(dir);
         }
         let (tick, stat, checked) = (self.tick, self.node(dir).stat, self.node(dir).checked);
         let Some(told) = self.told.get_mut(&dir) else { return Ok(()) };

@@ -133,14 +133,14 @@ impl Graph {
             (vouched.watched, vouched.refused) = (0, 0);
         }
         let is_pch = name.ends_with(b".gch") || name.ends_with(b".pch");
-        if let Data::Dir(data) = &mut self.node_mut(dir).data
-            && child.is_none()
-            && !is_pch
-            && !data.listing.has_pch
-            && !data.asked.contains_key(&name_hash(name))
-        {
-            data.is_behind = true;
-        } else {
+        let is_answered = match &mut self.node_mut(dir).data {
+            Data::Dir(data) => {
+                data.is_behind = true;
+                is_pch || data.listing.has_pch || data.asked.contains_key(&name_hash(name))
+            }
+            _ => false,
+        };
+        if child.is_some() || is_answered {
             self.distrust(dir);
         }
     }
