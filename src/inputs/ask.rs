@@ -242,10 +242,12 @@ impl Graph {
     /// A kept list, if every file behind it is unchanged and every directory has the same names.
     fn recall(&mut self, key: &Digest) -> Option<Arc<[Vec<u8>]>> {
         let kept = self.kept.remove(key).filter(|kept| kept.epoch == self.epoch)?;
-        let is_good =
-            kept.files.iter().all(|(id, entry)| {
-                self.load(*id, false).is_ok() && self.node(*id).entry.as_ref().is_some_and(|named| named.id == *entry)
-            }) && kept.dirs.iter().all(|(id, names)| self.list(*id).is_ok() && self.names_hash(*id) == Some(*names));
+        let is_good = kept.files.iter().all(|(id, entry)| {
+            self.load(*id, false).is_ok() && self.node(*id).entry.as_ref().is_some_and(|named| named.id == *entry)
+        }) && kept
+            .dirs
+            .iter()
+            .all(|(id, names)| self.list_whole(*id).is_ok() && self.names_hash(*id) == Some(*names));
         let list = Arc::clone(&kept.list);
         if is_good {
             self.kept.insert(*key, kept);
@@ -259,8 +261,17 @@ impl Graph {
         }
         let named = closure.nodes.iter().zip(closure.entries.iter());
         let files = named.filter(|(id, _)| self.kind(**id) == Some(Kind::File)).map(|(id, named)| (*id, named.id));
-        let dirs = closure.nodes.iter().filter_map(|id| Some((*id, self.names_hash(*id)?)));
-        let kept = Kept { list, files: files.collect(), dirs: dirs.collect(), epoch: self.epoch };
+        let files = files.collect();
+        let is_listed = |id: &NodeId| matches!(self.node(*id).data, Data::Dir(_));
+        let listed: Vec<NodeId> = closure.nodes.iter().copied().filter(is_listed).collect();
+        let mut dirs = Vec::with_capacity(listed.len());
+        for id in listed {
+            match (self.list_whole(id), self.names_hash(id)) {
+                (Ok(()), Some(names)) => dirs.push((id, names)),
+                _ => return,
+            }
+        }
+        let kept = Kept { list, files, dirs, epoch: self.epoch };
         self.kept.insert(key, kept);
     }
 

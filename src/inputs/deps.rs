@@ -121,7 +121,7 @@ impl Graph {
         if closure.epoch != self.epoch {
             return Err(Reason::Changing.into());
         }
-        self.tick = now.0;
+        self.begin_call(now);
         self.walk += 1;
         for id in &closure.nodes {
             self.node_mut(*id).entered = self.walk;

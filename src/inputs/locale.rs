@@ -138,7 +138,7 @@ impl Graph {
         variants.sort_unstable();
         variants.dedup();
         if let Some(dir) = self.add_dir(walk, ROOT, LOCALES)? {
-            for variant in self.present(dir, &variants) {
+            for variant in self.present(dir, &variants)? {
                 for category in CATEGORIES {
                     let name = self.name(&[&variant, category].concat());
                     let lookup = self.lookup(Scope::Dir(dir), name);
@@ -150,9 +150,10 @@ impl Graph {
         let places: Vec<&[u8]> = CATALOGUES.into_iter().chain(others).collect();
         for place in places {
             let Some(dir) = self.add_dir(walk, ROOT, place)? else { continue };
-            for variant in self.present(dir, &variants) {
+            for variant in self.present(dir, &variants)? {
                 let messages = [&variant, &b"/LC_MESSAGES"[..]].concat();
                 let Some(messages) = self.add_dir(walk, dir, &messages)? else { continue };
+                self.list_whole(messages)?;
                 for name in self.names_in(messages, is_catalogue) {
                     let name = self.name(&name);
                     let lookup = self.lookup(Scope::Dir(messages), name);
@@ -202,8 +203,14 @@ impl Graph {
         Ok(Some(end))
     }
 
-    fn present(&mut self, dir: NodeId, names: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        names.iter().filter(|name| self.listed(dir, name_hash(name), name).is_some()).cloned().collect()
+    fn present(&mut self, dir: NodeId, names: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Undecidable> {
+        let mut present = Vec::new();
+        for name in names {
+            if self.listed(dir, name_hash(name), name)?.is_some() {
+                present.push(name.clone());
+            }
+        }
+        Ok(present)
     }
 }
 

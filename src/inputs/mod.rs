@@ -25,8 +25,11 @@ mod node;
 mod retired;
 pub mod scan;
 mod search;
+mod told;
 mod tree;
+mod vouch;
 mod walk;
+pub mod watch;
 pub mod world;
 
 pub use node::Named;
@@ -161,6 +164,9 @@ pub struct Graph {
     lookup_ids: FastMap<LookupKey, LookupId>,
     configs: Vec<Config>,
     config_ids: HashMap<ConfigKey, u32>,
+    /// By directory, the paths in it that have or had entries.
+    told: FastMap<NodeId, told::Told>,
+    watches: vouch::Watches,
     /// The compiler's own lists, by the command that they are of.
     kept: HashMap<Digest, ask::Kept>,
     /// Raised when a name that was asked for appears, vanishes or becomes something else: all lookups are done again.
@@ -199,6 +205,8 @@ impl Graph {
             lookup_ids: FastMap::default(),
             configs: Vec::new(),
             config_ids: HashMap::new(),
+            told: FastMap::default(),
+            watches: vouch::Watches::default(),
             kept: HashMap::new(),
             version: 1,
             epoch: 0,
@@ -236,6 +244,8 @@ impl Graph {
         self.lookup_ids.clear();
         self.configs.clear();
         self.config_ids.clear();
+        self.told.clear();
+        self.watches.drop_all();
         self.kept.clear();
         self.version += 1;
         self.epoch += 1;
@@ -256,7 +266,7 @@ impl Graph {
     /// Whether the closure, made before, is still what the unit would read: asked when a remote result has come, with
     /// a `requested_at` of that moment, so that an edit during the compile voids the result.
     pub fn still_fresh(&mut self, want: &Want<'_>, closure: &Closure) -> bool {
-        self.tick = want.requested_at.0;
+        self.begin_call(want.requested_at);
         if closure.epoch == self.epoch && closure.version == self.version && self.recheck(closure) {
             return true;
         }

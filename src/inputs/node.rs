@@ -1,6 +1,7 @@
 //! What the graph remembers of one path, and of the names in one directory (DECIDE).
 
 use super::scan::Scan;
+use super::watch::WatchId;
 use super::world::{Kind, Stat, Time};
 use mesh_proto::closure::Entry;
 use mesh_proto::digest::Digest;
@@ -75,6 +76,22 @@ pub(super) struct Node {
     pub(super) entry: Option<Named>,
     /// Its place in the order of paths.
     pub(super) label: u64,
+    pub(super) vouched: Vouched,
+    /// Its directory's list of those that have or had entries knows it.
+    pub(super) is_told: bool,
+}
+
+/// What watches say of one path. Numbers of epochs: what is of another epoch than the graph's is void, as is zero.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Vouched {
+    /// The watch on what is there.
+    pub(super) watch: WatchId,
+    /// Since when there is one.
+    pub(super) watched: u32,
+    /// Since when there can be none.
+    pub(super) refused: u32,
+    /// Since when the last check holds until an event says otherwise.
+    pub(super) trusted: u32,
 }
 
 /// An entry and the number that it keeps for as long as nothing about it changes.
@@ -149,6 +166,11 @@ pub(super) struct DirData {
     pub(super) listing: Listing,
     /// By hash, the names that were asked for, with the answer given.
     pub(super) asked: FastMap<u64, Option<Kind>>,
+    /// The epoch of the watch that was in place before it was listed: until that tells of an asked name, the answers hold
+    /// whatever the stamps say. Zero if there was none.
+    pub(super) guard: u32,
+    /// Names came or went that nobody had asked for: the answers hold, the listing does not.
+    pub(super) is_behind: bool,
 }
 
 /// A link as it was read.

@@ -366,12 +366,12 @@ impl Graph {
         if is_last && self.has_pch(at) {
             for suffix in [&b".gch"[..], b".pch"] {
                 let name = [part, suffix].concat();
-                if self.listed(at, name_hash(&name), &name).is_some() {
+                if self.listed(at, name_hash(&name), &name)?.is_some() {
                     found.refusal = Some(Reason::PchUse);
                 }
             }
         }
-        let Some(kind) = self.listed(at, hash, part) else { return Ok(None) };
+        let Some(kind) = self.listed(at, hash, part)? else { return Ok(None) };
         let leaf = self.child(at, part, Some(kind));
         let mut end = Some(leaf);
         let mut kind = Some(kind);

@@ -1,7 +1,7 @@
 //! Paths and what is there: checks, listings, contents, links, entries (DO).
 
 use super::node::{
-    Data, DirData, FastMap, FileData, Led, LinkData, Listing, Named, Node, NodeId, ROOT, Read, Text, name_hash,
+    Data, DirData, FastMap, FileData, Led, LinkData, Listing, Named, Node, NodeId, ROOT, Read, Text, Vouched, name_hash,
 };
 use super::scan;
 use super::world::{Kind, Stat};
@@ -43,14 +43,20 @@ impl Node {
             data: Data::None,
             entry: None,
             label: 0,
+            vouched: Vouched::default(),
+            is_told: false,
         }
     }
 
     /// The last component.
-    fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &[u8] {
         let cut = memchr::memrchr(b'/', &self.path).map_or(0, |at| at + 1);
         &self.path[cut..]
     }
+}
+
+fn child_key(dir: NodeId, name: &[u8]) -> u64 {
+    name_hash(name) ^ (u64::from(dir) << 32 | u64::from(dir))
 }
 
 /// Where a path led.
@@ -75,18 +81,26 @@ impl Graph {
         self.node(id).kind
     }
 
-    /// The node of a name in a directory; `kind` is what is believed if it is new.
-    pub(super) fn child(&mut self, dir: NodeId, name: &[u8], kind: Option<Kind>) -> NodeId {
-        let key = name_hash(name) ^ (u64::from(dir) << 32 | u64::from(dir));
-        let first = self.children.get(&key).copied();
-        let mut at = first;
+    /// The node of a name in a directory, if there is one.
+    pub(super) fn known_child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        let mut at = self.children.get(&child_key(dir, name)).copied();
         while let Some(id) = at {
             let node = self.node(id);
             if node.parent == dir && node.name() == name {
-                return id;
+                break;
             }
             at = node.next;
         }
+        at
+    }
+
+    /// The node of a name in a directory; `kind` is what is believed if it is new.
+    pub(super) fn child(&mut self, dir: NodeId, name: &[u8], kind: Option<Kind>) -> NodeId {
+        if let Some(id) = self.known_child(dir, name) {
+            return id;
+        }
+        let key = child_key(dir, name);
+        let first = self.children.get(&key).copied();
         let parent = &self.node(dir).path;
         let mut path = Vec::with_capacity(parent.len() + name.len() + 1);
         path.extend_from_slice(parent);
@@ -104,17 +118,25 @@ impl Graph {
 
     /// Makes sure that what is known of a path was looked at after the request arrived.
     pub(super) fn check(&mut self, id: NodeId) -> Done {
-        if self.node(id).checked >= self.tick && self.node(id).checked > 0 {
+        let node = &mut self.nodes[id as usize];
+        if node.checked >= self.tick && node.checked > 0 {
             return Ok(());
         }
-        // Here a watch that was drained after the arrival could be believed instead, for a file that was long quiet.
-        let seen = self.arrivals.last();
+        if let Some(drained) = self.watches.vouches(node.vouched.trusted).filter(|drained| *drained >= self.tick) {
+            node.checked = drained;
+            return Ok(());
+        }
+        // What is looked at once only is not worth a watch.
+        let guard = if node.checked > 0 { self.hold(id) } else { 0 };
+        let (now, seen) = (self.world.now(), self.arrivals.last());
         let stat = match self.world.stat(&self.node(id).path) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT | Errno::NOTDIR) => None,
             Err(_) => return Err(Reason::Unreadable.into()),
         };
-        self.learn(id, stat, seen)
+        self.learn(id, stat, seen)?;
+        self.trust(id, guard, now);
+        Ok(())
     }
 
     fn learn(&mut self, id: NodeId, stat: Option<Stat>, seen: u64) -> Done {
@@ -126,7 +148,11 @@ impl Graph {
         node.stat = stat.unwrap_or(Stat::UNKNOWN);
         if node.kind != kind_before {
             node.data = Data::None;
+            node.vouched.trusted = 0;
             self.retire(id);
+            if kind_before == Some(Kind::Dir) {
+                self.retire_below(id);
+            }
             // Of a name never looked at before, nobody has been told anything, unless a listing told it.
             if !is_first || kind_before.is_some() {
                 self.version += 1;
@@ -162,17 +188,35 @@ impl Graph {
     /// Makes sure that a directory's names are known as of after the request's arrival. It must have been checked.
     pub(super) fn list(&mut self, id: NodeId) -> Done {
         self.check(id)?;
-        let tick = self.tick;
+        let (tick, guard) = (self.tick, self.guard(id));
         let node = self.node_mut(id);
         if node.kind != Some(Kind::Dir) {
             return Err(Reason::Changing.into());
         }
         let (stat, checked) = (node.stat, node.checked);
-        if let Data::Dir(dir) = &mut node.data
-            && dir.read.holds(&stat, checked, tick)
-        {
-            return Ok(());
+        if let Data::Dir(dir) = &mut node.data {
+            if guard != 0 && dir.guard == guard {
+                dir.read.good = dir.read.good.max(checked);
+                return Ok(());
+            }
+            if dir.read.holds(&stat, checked, tick) {
+                return Ok(());
+            }
         }
+        self.list_anew(id)
+    }
+
+    /// The same with every name, not only those that were asked for before.
+    pub(super) fn list_whole(&mut self, id: NodeId) -> Done {
+        self.list(id)?;
+        match &self.node(id).data {
+            Data::Dir(dir) if dir.is_behind => self.list_anew(id),
+            _ => Ok(()),
+        }
+    }
+
+    fn list_anew(&mut self, id: NodeId) -> Done {
+        let guard = self.guard(id);
         let (listing, read) = self.read_dir(id)?;
         let node = self.node_mut(id);
         node.stat = read.stat;
@@ -189,10 +233,12 @@ impl Graph {
                 *answer = kind;
             }
         }
-        self.node_mut(id).data = Data::Dir(Box::new(DirData { read, listing, asked }));
+        let data = DirData { read, listing, asked, guard, is_behind: false };
+        self.node_mut(id).data = Data::Dir(Box::new(data));
         if is_other {
             self.version += 1;
         }
+        self.compare_told(id);
         Ok(())
     }
 
@@ -229,11 +275,17 @@ impl Graph {
     }
 
     /// What a listed directory has under a name. Remembers that it was asked.
-    pub(super) fn listed(&mut self, dir: NodeId, hash: u64, name: &[u8]) -> Option<Kind> {
-        let Data::Dir(data) = &mut self.node_mut(dir).data else { return None };
+    pub(super) fn listed(&mut self, dir: NodeId, hash: u64, name: &[u8]) -> Done<Option<Kind>> {
+        if let Data::Dir(data) = &self.node(dir).data
+            && data.is_behind
+            && !data.asked.contains_key(&hash)
+        {
+            self.list_anew(dir)?;
+        }
+        let Data::Dir(data) = &mut self.node_mut(dir).data else { return Ok(None) };
         let kind = data.listing.kind(hash, name);
         data.asked.insert(hash, kind);
-        kind
+        Ok(kind)
     }
 
     /// The names in a listed directory that are wanted.
@@ -414,13 +466,6 @@ impl Graph {
         Arc::new(Text { serial: self.next_text, uses, scan })
     }
 
-    /// What was told of a path is no longer so.
-    fn retire(&mut self, id: NodeId) {
-        if let Some(entry) = self.node_mut(id).entry.take() {
-            self.retired.push(entry.id);
-        }
-    }
-
     /// Gives a checked node its entry; `None` for what is not there, and for what no entry can describe.
     pub(super) fn enter(&mut self, id: NodeId) -> Done<Option<&Named>> {
         let node = self.node(id);
@@ -446,6 +491,7 @@ impl Graph {
                 self.place(id);
             }
             self.node_mut(id).entry = Some(named);
+            self.note_told(id);
         }
         Ok(self.node(id).entry.as_ref())
     }

@@ -59,7 +59,7 @@ impl Graph {
     /// As for [`Graph::closure`]; never [`Undecidable::AskCompiler`].
     pub fn closure_with(&mut self, want: &Want<'_>, listed: Option<&[Vec<u8>]>) -> Result<Closure, Undecidable> {
         self.forget_if_large();
-        self.tick = want.requested_at.0;
+        self.begin_call(want.requested_at);
         self.walk += 1;
         self.refuse_suspects(want)?;
         let config = self.config(want)?;
@@ -407,6 +407,14 @@ impl Graph {
         }
         if bytes > limits::JOB_INPUT_BYTES_MAX {
             return Err(Reason::TooLarge.into());
+        }
+        for id in &nodes {
+            if self.kind(*id) == Some(Kind::Dir) {
+                self.settle_told(*id)?;
+            }
+        }
+        if nodes.iter().any(|id| self.node(*id).entry.is_none()) {
+            return Err(Reason::Changing.into());
         }
         nodes.sort_unstable_by_key(|id| self.node(*id).label);
         let entries: Arc<[Named]> = nodes.iter().filter_map(|id| self.node(*id).entry.clone()).collect();

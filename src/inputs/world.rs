@@ -1,5 +1,6 @@
 //! The file system and the clock as the graph sees them; tests put their own in place (DO).
 
+use super::watch::Watcher;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::Read as _;
@@ -56,6 +57,9 @@ pub struct Stat {
 const RACY_NS: i128 = 20_000_000;
 /// The same where the file system keeps whole seconds, or two of them.
 const RACY_COARSE_NS: i128 = 2_000_000_000;
+/// How long a file must have been left alone for its watch to be believed, nanoseconds. A write through a mapping makes
+/// no event, so a file that somebody is busy with is looked at.
+const QUIET_NS: i128 = 2_000_000_000;
 
 impl Stat {
     /// Whether what was read at `read`, with this stamp before and after, can be told from what is written later.
@@ -63,6 +67,12 @@ impl Stat {
     pub fn is_settled(&self, read: Time) -> bool {
         let window = if self.ctime.ns == 0 { RACY_COARSE_NS } else { RACY_NS };
         self.mtime.max(self.ctime).nanos() + window < read.nanos()
+    }
+
+    /// Whether nobody had changed it for a while when it was looked at.
+    #[must_use]
+    pub fn is_quiet(&self, seen: Time) -> bool {
+        self.mtime.max(self.ctime).nanos() + QUIET_NS < seen.nanos()
     }
 }
 
@@ -93,6 +103,10 @@ pub trait World: Send + std::fmt::Debug {
     fn readlink(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
     /// The wall clock, from which file stamps come.
     fn now(&self) -> Time;
+    /// What tells of changes, if anything does.
+    fn watcher(&self) -> Option<Box<dyn Watcher>> {
+        None
+    }
 }
 
 /// This machine's file system.
@@ -165,5 +179,10 @@ impl World for Disk {
     fn now(&self) -> Time {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         Time { s: now.tv_sec, ns: u32::try_from(now.tv_nsec).unwrap_or(0) }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watcher(&self) -> Option<Box<dyn Watcher>> {
+        Some(Box::new(super::watch::Inotify::new()?))
     }
 }

@@ -1,195 +1,13 @@
 //! Freshness, with a file system and a clock made for it.
 
-use super::plan;
+use super::fake::{Bench, Fake, change, waits};
 use crate::compiler::invocation::Family;
-use crate::compiler::plan::Plan;
-use crate::inputs::world::{Kind, NameSink, Stat, Time, World};
-use crate::inputs::{Arrivals, Closure, Graph, ReadError, Tick, Undecidable, Want};
+use crate::inputs::world::Kind;
+use crate::inputs::{Closure, Graph, ReadError, Undecidable, Want};
 use crate::reason::Reason;
 use mesh_proto::closure::Node;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-#[derive(Debug, Default, Clone)]
-struct State {
-    nodes: BTreeMap<Vec<u8>, (Stat, Vec<u8>)>,
-    now_ms: i64,
-    /// Stamps keep whole seconds only.
-    is_coarse: bool,
-    inodes: u64,
-    stats: usize,
-    lists: usize,
-    reads: usize,
-    /// What happens right after the next read of a file has seen its stat.
-    during_read: Option<(String, String)>,
-    /// The same, every time.
-    always: bool,
-}
-
-impl State {
-    fn stamp(&self) -> Time {
-        let ns = if self.is_coarse { 0 } else { (self.now_ms % 1000) as u32 * 1_000_000 + 1 };
-        Time { s: self.now_ms / 1000, ns }
-    }
-
-    fn put(&mut self, path: &[u8], kind: Kind, content: &[u8]) {
-        let stamp = self.stamp();
-        let is_new = !self.nodes.get(path).is_some_and(|(stat, _)| stat.kind == kind);
-        if is_new {
-            self.inodes += 1;
-            let parent = &path[..path.iter().rposition(|b| *b == b'/').unwrap().max(1)];
-            if let Some((stat, _)) = self.nodes.get_mut(parent) {
-                (stat.mtime, stat.ctime) = (stamp, stamp);
-            }
-        }
-        let ino = if is_new { self.inodes } else { self.nodes[path].0.ino };
-        let size = content.len() as u64;
-        let stat = Stat { kind, dev: 1, ino, size, mode: 0o644, mtime: stamp, ctime: stamp };
-        self.nodes.insert(path.to_vec(), (stat, content.to_vec()));
-    }
-
-    fn get(&self, path: &[u8]) -> Result<&(Stat, Vec<u8>), Errno> {
-        self.nodes.get(path).ok_or(Errno::NOENT)
-    }
-}
-
-/// Files in memory, shared with the test.
-#[derive(Debug, Clone, Default)]
-struct Fake(Arc<Mutex<State>>);
-
-impl Fake {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap()
-    }
-
-    fn wait(&self, ms: i64) {
-        self.state().now_ms += ms;
-    }
-
-    fn put(&self, path: &str, text: &str) {
-        self.state().put(path.as_bytes(), Kind::File, text.as_bytes());
-    }
-
-    fn remove(&self, path: &str) {
-        let mut state = self.state();
-        state.nodes.remove(path.as_bytes()).unwrap();
-        let stamp = state.stamp();
-        let parent = &path[..path.rfind('/').unwrap()];
-        let stat = &mut state.nodes.get_mut(parent.as_bytes()).unwrap().0;
-        (stat.mtime, stat.ctime) = (stamp, stamp);
-    }
-}
-
-impl World for Fake {
-    fn stat(&self, path: &[u8]) -> Result<Stat, Errno> {
-        let mut state = self.state();
-        state.stats += 1;
-        Ok(state.get(path)?.0)
-    }
-
-    fn list(&self, path: &[u8], sink: &mut NameSink<'_>) -> Result<(Stat, Stat), Errno> {
-        let mut state = self.state();
-        state.lists += 1;
-        let prefix = [path, b"/"].concat();
-        for (name, (stat, _)) in &state.nodes {
-            if let Some(rest) = name.strip_prefix(&prefix[..]).filter(|rest| !rest.contains(&b'/')) {
-                // As a file system that does not tell kinds, for some.
-                sink(rest, (rest.len() % 2 == 0).then_some(stat.kind));
-            }
-        }
-        let stat = state.get(path)?.0;
-        Ok((stat, stat))
-    }
-
-    fn read(&self, path: &[u8], _: u64, into: &mut Vec<u8>) -> Result<(Stat, Stat), Errno> {
-        let mut state = self.state();
-        state.reads += 1;
-        let (before, content) = state.get(path)?.clone();
-        into.extend_from_slice(&content);
-        if let Some((path, text)) = state.during_read.take() {
-            state.now_ms += 1;
-            state.put(path.as_bytes(), Kind::File, text.as_bytes());
-            if state.always {
-                state.during_read = Some((path, text));
-            }
-        }
-        Ok((before, state.get(path)?.0))
-    }
-
-    fn readlink(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        Ok(self.state().get(path)?.1.clone())
-    }
-
-    fn now(&self) -> Time {
-        let state = self.state();
-        Time { s: state.now_ms / 1000, ns: (state.now_ms % 1000) as u32 * 1_000_000 }
-    }
-}
-
-struct Bench {
-    fake: Fake,
-    graph: Graph,
-    arrivals: Arrivals,
-    plan: Plan,
-}
-
-impl Bench {
-    /// `/w/a.c` includes `x.h`, which is in `/w/i`, from a minute ago.
-    fn new() -> Self {
-        let fake = Fake::default();
-        {
-            let mut state = fake.state();
-            state.now_ms = 1_000_000_000;
-            for dir in ["/", "/w", "/w/g", "/w/i"] {
-                state.put(dir.as_bytes(), Kind::Dir, b"");
-            }
-            state.put(b"/w/a.c", Kind::File, b"#include \"x.h\"\n");
-            state.put(b"/w/i/x.h", Kind::File, b"int x;");
-        }
-        fake.wait(60_000);
-        let graph = Graph::with_world(Box::new(fake.clone()));
-        Self { arrivals: graph.arrivals(), graph, plan: plan("a.c", &["g", "i"]), fake }
-    }
-
-    fn closure_at(&mut self, requested_at: Tick) -> Result<Closure, Undecidable> {
-        let want = Want {
-            plan: &self.plan,
-            cwd: b"/w",
-            env: &[],
-            system_dirs: &[],
-            locale_dirs: &[],
-            family: Family::Gcc,
-            requested_at,
-        };
-        self.graph.closure(&want)
-    }
-
-    fn closure(&mut self) -> Closure {
-        let tick = self.arrivals.arrive();
-        self.closure_at(tick).unwrap()
-    }
-
-    fn is_fresh(&mut self, closure: &Closure) -> bool {
-        let requested_at = self.arrivals.arrive();
-        let want = Want {
-            plan: &self.plan,
-            cwd: b"/w",
-            env: &[],
-            system_dirs: &[],
-            locale_dirs: &[],
-            family: Family::Gcc,
-            requested_at,
-        };
-        self.graph.still_fresh(&want, closure)
-    }
-
-    /// Stats, listings and reads since the last call.
-    fn costs(&self) -> (usize, usize, usize) {
-        let mut state = self.fake.state();
-        (std::mem::take(&mut state.stats), std::mem::take(&mut state.lists), std::mem::take(&mut state.reads))
-    }
-}
+use std::sync::Arc;
 
 /// What a closure holds beyond the unit's own files, with an environment.
 fn foreign(bench: &mut Bench, env: &[(&str, &str)], family: Family) -> String {
@@ -516,100 +334,26 @@ fn the_time_zone_goes_with_a_unit_that_prints_local_times() {
     assert_eq!(foreign(&mut bench, &[("TZ", "UTC0")], Family::Clang), "");
 }
 
-/// Removes a node and all below it, as `rm -r`, and stamps its directory.
-fn remove_tree(state: &mut State, path: &[u8]) {
-    let below = [path, b"/"].concat();
-    let count = state.nodes.len();
-    state.nodes.retain(|name, _| name != path && !name.starts_with(&below));
-    if state.nodes.len() != count {
-        let stamp = state.stamp();
-        let parent = &path[..path.iter().rposition(|b| *b == b'/').unwrap()];
-        if let Some((stat, _)) = state.nodes.get_mut(parent) {
-            (stat.mtime, stat.ctime) = (stamp, stamp);
-        }
-    }
-}
-
-/// One change of the tree: which place, what is put there, and how long it is until the next.
-fn change(state: &mut State, (place, what, wait_ms): (usize, usize, i64)) {
-    const PLACES: [&str; 12] = [
-        "/w/a.c",
-        "/w/x.h",
-        "/w/i",
-        "/w/i/x.h",
-        "/w/i/s",
-        "/w/i/s/y.h",
-        "/w/g",
-        "/w/g/x.h",
-        "/w/g/s",
-        "/w/g/s/y.h",
-        "/w/y.h",
-        "/w/x.h.gch",
-    ];
-    const TEXTS: [&str; 6] = [
-        "#include \"x.h\"",
-        "#include <x.h>\n#include <s/y.h>",
-        "#include \"../y.h\"",
-        "#define H <s/y.h>\n#include H",
-        "#include_next <x.h>",
-        "int x;",
-    ];
-    const TARGETS: [&str; 5] = ["x.h", "../g", "/w/i/s", "s/y.h", "gone"];
-    let path = PLACES[place].as_bytes();
-    let parent = &path[..path.iter().rposition(|b| *b == b'/').unwrap()];
-    if !state.nodes.get(parent).is_some_and(|(stat, _)| stat.kind == Kind::Dir) {
-        return;
-    }
-    let (kind, content) = match what {
-        0..6 => (Kind::File, TEXTS[what]),
-        6..11 => (Kind::Link, TARGETS[what - 6]),
-        11..13 => (Kind::Dir, ""),
-        _ => return remove_tree(state, path),
-    };
-    let is_there = |state: &State| state.nodes.get(path).map(|(stat, _)| stat.kind);
-    if is_there(state) == Some(Kind::Dir) && kind == Kind::Dir {
-        return;
-    }
-    if is_there(state).is_some_and(|there| there != Kind::File || kind != Kind::File) {
-        remove_tree(state, path);
-    }
-    state.put(path, kind, content.as_bytes());
-    state.now_ms += wait_ms;
-}
-
 fn entries(closure: &Closure) -> Vec<Arc<mesh_proto::closure::Entry>> {
     closure.entries.iter().map(|named| Arc::clone(&named.entry)).collect()
 }
 
-impl Fake {
-    /// Whether no component before the last is a link.
-    fn is_real(&self, path: &[u8]) -> bool {
-        let state = self.state();
-        let mut at = 1;
-        while let Some(next) = path[at..].iter().position(|b| *b == b'/') {
-            if state.nodes.get(&path[..at + next]).is_some_and(|(stat, _)| stat.kind == Kind::Link) {
-                return false;
-            }
-            at += next + 1;
-        }
-        true
-    }
-}
-
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
     #[test]
     fn whatever_changes_an_old_graph_says_what_a_new_one_says(
-        changes in proptest::collection::vec((0_usize..12, 0_usize..14, 0_i64..40), 1..40),
+        changes in proptest::collection::vec((0_usize..12, 0_usize..26, waits()), 1..40),
+        is_watched in proptest::bool::ANY,
     ) {
-        let mut bench = Bench::new();
+        let mut bench = if is_watched { Bench::watched() } else { Bench::new() };
         let mut last: Option<Closure> = None;
         for one in changes {
             change(&mut bench.fake.state(), one);
             let was_fresh = last.as_ref().map(|closure| bench.is_fresh(closure));
             let tick = bench.arrivals.arrive();
             let old = bench.closure_at(tick);
-            let graph = Graph::with_world(Box::new(bench.fake.clone()));
+            let world = Fake { is_watched: false, ..bench.fake.clone() };
+            let graph = Graph::with_world(Box::new(world));
             let arrivals = graph.arrivals();
             let mut new = Bench { graph, plan: bench.plan.clone(), fake: bench.fake.clone(), arrivals };
             let tick = new.arrivals.arrive();

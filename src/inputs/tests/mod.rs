@@ -1,9 +1,14 @@
 //! Trees of files in temporary directories, plans over them, and what a closure must hold.
 
+#[cfg(target_os = "linux")]
+mod disk;
+mod fake;
 mod fresh;
 mod ladder;
+mod told;
 mod traps;
 mod truth;
+mod vouched;
 
 use super::{Closure, Graph, Undecidable, Want};
 use crate::compiler::invocation::Family;
