@@ -228,10 +228,11 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
     let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
-    let toolchain = agent.registry.lookup(&request.program, &cwd, path_var, arrived.at).map_err(|e| match e {
-        LookupError::NotFound => Reason::Compiler,
-        LookupError::Local(reason) => reason,
-    })?;
+    let toolchain =
+        agent.compiler(&request.program, &cwd, path_var, (arrived.at, arrived.tick)).map_err(|e| match e {
+            LookupError::NotFound => Reason::Compiler,
+            LookupError::Local(reason) => reason,
+        })?;
     known.compiler = toolchain.label();
     plain_loader(&request, &toolchain)?;
     let invocation = Invocation {
@@ -251,7 +252,7 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     }
     agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
-    let system_dirs = agent.searcher.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env)?;
+    let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
     let view = View { locale_dirs: vec![locale_dir(&toolchain)], request, toolchain, plan, system_dirs };
     let request = &view.request;
     let question = Question { program: &request.program, argv: &argv, cwd: &request.cwd, env: &request.env };

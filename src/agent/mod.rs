@@ -20,6 +20,7 @@ pub mod wire;
 
 mod command;
 mod compile;
+mod compilers;
 mod local;
 mod mesh;
 mod nearby;
@@ -63,6 +64,7 @@ pub struct Agent {
     config: Config,
     clock: Clock,
     registry: Arc<Registry>,
+    compilers: compilers::Compilers,
     searcher: Searcher,
     graph: Mutex<Graph>,
     /// Numbers requests, without the graph's lock.

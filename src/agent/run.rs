@@ -181,6 +181,7 @@ async fn make(
     let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
     let agent = Agent {
         places: places.clone(),
+        compilers: super::compilers::Compilers::default(),
         arrivals: graph.arrivals(),
         retired: graph.retired(),
         graph: Mutex::new(graph),

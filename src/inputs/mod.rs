@@ -18,6 +18,7 @@
 //! A walk from memory touches no file system and follows numbers only: names are resolved once per search path.
 
 pub mod ask;
+mod basis;
 pub mod deps;
 mod lex;
 mod locale;
@@ -32,6 +33,7 @@ mod walk;
 pub mod watch;
 pub mod world;
 
+pub use basis::Basis;
 pub use node::Named;
 pub use retired::{Cursor, Gone, Retired};
 

@@ -79,6 +79,8 @@ pub(super) struct Node {
     pub(super) vouched: Vouched,
     /// Its directory's list of those that have or had entries knows it.
     pub(super) is_told: bool,
+    /// A directory of which every name that comes or goes matters to somebody.
+    pub(super) is_basis: bool,
 }
 
 /// What watches say of one path. Numbers of epochs: what is of another epoch than the graph's is void, as is zero.

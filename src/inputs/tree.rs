@@ -45,6 +45,7 @@ impl Node {
             label: 0,
             vouched: Vouched::default(),
             is_told: false,
+            is_basis: false,
         }
     }
 

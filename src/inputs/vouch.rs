@@ -140,7 +140,7 @@ impl Graph {
             }
             _ => false,
         };
-        if child.is_some() || is_answered {
+        if child.is_some() || is_answered || self.node(dir).is_basis {
             self.distrust(dir);
         }
     }

@@ -83,6 +83,12 @@ impl Proof {
             && self.witnesses.iter().all(|(path, stamp)| Stamp::behind(path).ok() == *stamp)
     }
 
+    /// Everything that it looks at.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let parts = self.parts.iter().map(|(path, _)| path.as_bytes());
+        parts.chain(self.witnesses.iter().map(|(path, _)| path.as_slice()))
+    }
+
     /// The stamps of the parts.
     pub(super) fn parts(&self) -> &[(AbsPath, Stamp)] {
         &self.parts

@@ -24,4 +24,4 @@ mod walk;
 
 pub use native::native_trace;
 pub use registry::{LookupError, MeshBinary, Registry, Toolchain};
-pub use search::{SearchDirs, Searcher, system_dirs};
+pub use search::{SearchDirs, Searcher, relevant, system_dirs};

@@ -91,6 +91,20 @@ pub(super) fn on_path(name: &[u8], cwd: &[u8], path_var: &[u8]) -> Option<AbsPat
     places.find(|path| executable_file(path).is_some()).and_then(|path| normal(&path))
 }
 
+/// The paths that [`on_path`] looks at: all up to the one that it finds.
+pub(super) fn looked_at(name: &[u8], cwd: &[u8], path_var: &[u8], found: Option<&AbsPath>) -> Vec<Vec<u8>> {
+    let mut paths = Vec::new();
+    for dir in path_var.split(|b| *b == b':') {
+        let path = [&absolute(cwd, dir)[..], b"/", name].concat();
+        let is_last = found.is_some() && normal(&path).as_ref() == found;
+        paths.push(path);
+        if is_last {
+            break;
+        }
+    }
+    paths
+}
+
 /// What is at a path, as far as looking for a compiler is concerned.
 enum Verdict {
     Absent,

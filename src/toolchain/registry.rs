@@ -189,6 +189,23 @@ impl Registry {
         self.find(key, path_var, &mut slot).map_err(LookupError::Local)
     }
 
+    /// Every path on which [`Registry::lookup`]'s answer for an absolute `program` depends: for as long as none of them
+    /// changes, the answer is the same. `None` if there is no such answer.
+    #[must_use]
+    pub fn depends_on(&self, program: &[u8], cwd: &[u8], path_var: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let driver = probe::resolve(program, cwd, path_var, self.mesh).ok().filter(|_| program.starts_with(b"/"))?;
+        let tool = |name: &&str| probe::on_path(name.as_bytes(), cwd, path_var);
+        let tools: Vec<Option<AbsPath>> = closure::PATH_PROGRAMS.iter().map(tool).collect();
+        let mut paths = vec![program.to_vec()];
+        for (name, found) in closure::PATH_PROGRAMS.iter().zip(&tools) {
+            paths.extend(probe::looked_at(name.as_bytes(), cwd, path_var, found.as_ref()));
+        }
+        let slot = self.slot(&Key { driver, tools });
+        let slot = locked(&slot);
+        paths.extend(slot.known.as_ref()?.proof.paths().map(<[u8]>::to_vec));
+        Some(paths)
+    }
+
     /// The toolchain of this fingerprint, checked now or since `arrived`; `None` if there is none or it has changed.
     #[must_use]
     pub fn by_fingerprint(&self, fingerprint: Fingerprint, arrived: Instant) -> Option<Arc<Toolchain>> {

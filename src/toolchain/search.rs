@@ -65,6 +65,17 @@ struct Key {
     env: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Key {
+    fn new(toolchain: &Toolchain, language: Language, probe_args: &[Vec<u8>], env: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        Self {
+            toolchain: toolchain.fingerprint,
+            language: language_name(language).to_owned(),
+            probe_args: probe_args.to_vec(),
+            env: relevant(env),
+        }
+    }
+}
+
 /// An answer, and what lies behind the directories in and around it. A directory that appears or goes changes the times
 /// of the one that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,12 +117,7 @@ impl Searcher {
         probe_args: &[Vec<u8>],
         env: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<Arc<[Vec<u8>]>, Reason> {
-        let key = Key {
-            toolchain: toolchain.fingerprint,
-            language: language_name(language).to_owned(),
-            probe_args: probe_args.to_vec(),
-            env: relevant(env),
-        };
+        let key = Key::new(toolchain, language, probe_args, env);
         let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).map(Arc::clone);
         if let Some(answered) = known.filter(|a| a.kept.holds()) {
             return Ok(Arc::clone(&answered.all));
@@ -137,6 +143,20 @@ impl Searcher {
         Ok(all)
     }
 
+    /// Every path on which [`Searcher::system_dirs`]'s last answer to this question depends. `None` if there is none.
+    #[must_use]
+    pub fn depends_on(
+        &self,
+        toolchain: &Toolchain,
+        language: Language,
+        probe_args: &[Vec<u8>],
+        env: &[(Vec<u8>, Vec<u8>)],
+    ) -> Option<Vec<Vec<u8>>> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = answers.get(&Key::new(toolchain, language, probe_args, env))?;
+        Some(answered.kept.witnesses.iter().map(|(path, _)| path.clone()).collect())
+    }
+
     fn save(&self, path: &Path, kept: &Kept) -> std::io::Result<()> {
         let bytes = frame::encode(kept, ANSWER_BYTES_MAX).map_err(std::io::Error::other)?;
         fs::create_dir_all(&self.folder)?;
@@ -160,8 +180,9 @@ fn load(path: &Path) -> Option<Kept> {
     }
 }
 
-/// Of an environment, what [`VARIABLES`] names.
-fn relevant(env: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Of an environment, sorted, what changes a compiler's own directories.
+#[must_use]
+pub fn relevant(env: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut env: Vec<_> = env.iter().filter(|(name, _)| VARIABLES.contains(&&name[..])).cloned().collect();
     env.sort();
     env
