@@ -13,15 +13,14 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        UnixListener, UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{UnixListener, UnixStream},
 };
 use tokio_util::sync::CancellationToken;
 
 /// A launcher or command must have asked within this time.
 const ASK_TIME: Duration = Duration::from_secs(10);
+/// Room for a question before it is known how long it is, bytes.
+const ASK_BYTES_FIRST: usize = 8 << 10;
 /// Launchers and commands at once.
 const CLIENTS_MAX: usize = 16_384;
 
@@ -63,51 +62,53 @@ pub(super) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
 }
 
 async fn client(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<()> {
-    let (mut reader, writer) = stream.into_split();
-    let ask = tokio::time::timeout(ASK_TIME, read_ask(&mut reader)).await??;
-    let mut client = Client { reader, writer };
+    let mut client = Client(stream);
+    let ask = tokio::time::timeout(ASK_TIME, client.ask()).await??;
     match ask {
         Ask::Compile(request) => launcher(agent, *request, client).await,
         ask => command::answer(agent, ask, &mut client).await,
     }
 }
 
-/// The other end of a socket.
-pub(super) struct Client {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
-}
+/// The other end of a socket. In one piece: halves would shut it down before they close it, at a system call a unit.
+pub(super) struct Client(UnixStream);
 
 impl Client {
     pub(super) async fn tell(&mut self, tell: &Tell) -> io::Result<()> {
         let bytes = frame::encode(tell, TELL_BYTES_MAX).map_err(|_| io::ErrorKind::InvalidData)?;
-        self.writer.write_all(&bytes).await
+        self.0.write_all(&bytes).await
     }
 
     /// Ends when the other end has closed the connection. All that it may say after its question is one byte.
     pub(super) async fn gone(&mut self) -> Option<u8> {
-        gone(&mut self.reader).await
+        let (mut buffer, mut last) = ([0; 64], None);
+        while let Ok(read) = self.0.read(&mut buffer).await
+            && read > 0
+        {
+            last = Some(buffer[read - 1]);
+        }
+        last
     }
-}
 
-async fn gone(reader: &mut OwnedReadHalf) -> Option<u8> {
-    let (mut buffer, mut last) = ([0; 64], None);
-    while let Ok(read) = reader.read(&mut buffer).await
-        && read > 0
-    {
-        last = Some(buffer[read - 1]);
+    /// What it wants. Nearly always all of it comes with the first read.
+    async fn ask(&mut self) -> io::Result<Ask> {
+        let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let mut bytes = Vec::with_capacity(ASK_BYTES_FIRST);
+        loop {
+            if let Some(header) = bytes.first_chunk::<{ frame::HEADER_BYTES }>() {
+                let length = frame::HEADER_BYTES + frame::length(*header, ASK_BYTES_MAX).map_err(malformed)?;
+                match bytes.get(frame::HEADER_BYTES..length) {
+                    // It says nothing more before it has its answer.
+                    Some(payload) if bytes.len() == length => return frame::decode(payload).map_err(malformed),
+                    Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+                    None => bytes.reserve(length - bytes.len()),
+                }
+            }
+            if self.0.read_buf(&mut bytes).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
-    last
-}
-
-async fn read_ask(reader: &mut OwnedReadHalf) -> io::Result<Ask> {
-    let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
-    let mut header = [0; frame::HEADER_BYTES];
-    reader.read_exact(&mut header).await?;
-    let length = frame::length(header, ASK_BYTES_MAX).map_err(malformed)?;
-    let mut payload = vec![0; length];
-    reader.read_exact(&mut payload).await?;
-    frame::decode(&payload).map_err(malformed)
 }
 
 /// Compiles for a launcher: beats while it works, cancels when the launcher goes away. The first sign of life is the
@@ -117,13 +118,14 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
     let stop = cancel.clone().drop_guard();
     let work = compile::unit(agent, request, cancel.clone());
     tokio::pin!(work);
-    let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
-    beat.tick().await;
+    // From the first beat on, not from now: a timer that is due at once is waited for all the same, for a millisecond.
+    let period = Duration::from_millis(BEAT_MS);
+    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     let verdict = loop {
         tokio::select! {
             verdict = &mut work => break verdict,
             _ = beat.tick() => client.tell(&Tell::Beat).await?,
-            _ = gone(&mut client.reader) => return Ok(()),
+            _ = client.gone() => return Ok(()),
         }
     };
     stop.disarm();
