@@ -5,7 +5,7 @@
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
-//! | `serve` | jobs of others |
+//! | `serve` | jobs of others; `fetch` brings their inputs |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
 //! | `command` | what `mesh peers` and the others ask |
@@ -20,6 +20,7 @@ pub mod wire;
 
 mod command;
 mod compile;
+mod fetch;
 mod local;
 mod mesh;
 mod nearby;
