@@ -181,7 +181,8 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     }
     // A path is one byte of length and a slash; `2` is a directory.
     for (count, read) in [(limits::NAME_BATCH_MAX, true), (limits::NAME_BATCH_MAX + 1, false)] {
-        let bytes = [&[0][..], &list(count, &[1, b'/', 2])].concat();
+        // The number of the first, the entries, nothing that is gone.
+        let bytes = [&[0][..], &list(count, &[1, b'/', 2]), &[0]].concat();
         assert!(bytes.len() < limits::FRAME_BYTES_MAX);
         assert_eq!(frame::decode::<NameBatch>(&bytes).is_ok(), read, "{count} names");
     }
@@ -201,7 +202,7 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     // A job: fingerprint, arguments, environment, directory, output directories, umask, flags, wall time.
     let job = |argv: usize, env: usize, dirs: usize| {
         let (argv, env, dirs) = (list(argv, &[0]), list(env, &[0, 0]), list(dirs, &[1, b'/']));
-        let bytes = [&[0; 32][..], &argv, &env, &[1, b'/'], &dirs, &[0; 4]].concat();
+        let bytes = [&[0; 32][..], &argv, &env, &[1, b'/'], &dirs, &[0; 5]].concat();
         frame::decode::<Job>(&bytes).is_ok()
     };
     assert!(job(limits::ARGV_ITEMS_MAX, limits::ENV_ITEMS_MAX, limits::JOB_OUTPUTS_MAX));
@@ -247,6 +248,33 @@ fn any_job() -> impl Strategy<Value = Job> {
 }
 
 proptest! {
+    /// What is taken back must have been named, in this batch or before; a batch that is refused changes nothing.
+    #[test]
+    fn any_batches_name_in_order_and_take_back_only_what_was_named(
+        batches in proptest::collection::vec((0u32..6, 0usize..4, any_numbers()), 0..8),
+    ) {
+        let entry = Entry { path: AbsPath::root(), node: Node::Directory };
+        let (mut names, mut named, mut told) = (Names::default(), 0u32, 0u32);
+        for (first, count, gone) in batches {
+            let batch = NameBatch { first, entries: vec![entry.clone(); count], gone: gone.clone() };
+            match names.learn(batch) {
+                Ok(numbers) => {
+                    prop_assert_eq!(first, named);
+                    named += u32::try_from(count).expect("few");
+                    told += 1;
+                    prop_assert!(numbers.iter().all(|n| *n < named));
+                    prop_assert_eq!(Ok(numbers), gone.numbers());
+                }
+                Err(_) => {
+                    let after = named + u32::try_from(count).expect("few");
+                    let unknown = gone.numbers().map_or(true, |g| g.last().is_some_and(|n| *n >= after));
+                    prop_assert!(first != named || unknown, "refused without a reason");
+                }
+            }
+            prop_assert_eq!((names.count(), names.batches()), (named, told));
+        }
+    }
+
     #[test]
     fn any_runs_are_a_bounded_ascending_set_or_refused(runs in proptest::collection::vec(
         prop_oneof![(0u32..9, 0u32..9), (any::<u32>(), any::<u32>()), (0u32..9, 19_000u32..21_000)], 0..8,
