@@ -30,6 +30,7 @@ impl NumberSet {
     #[must_use]
     pub fn new(numbers: &mut Vec<u32>) -> Self {
         numbers.sort_unstable();
+        numbers.dedup();
         Self::ascending(numbers.iter().copied())
     }
 

@@ -357,7 +357,7 @@ async fn run_remotely(
         phases.ended("choose");
         attempt += 1;
         let ran = tokio::select! {
-            ran = super::submit::submit(&link, &job, &unit.closure, &agent.retired) => ran,
+            ran = super::submit::submit(agent, &link, &job, &unit.closure) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
         phases.ended("remote");

@@ -5,7 +5,8 @@
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
-//! | `serve` | jobs of others; `fetch` brings their inputs |
+//! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
+//! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
 //! | `command` | what `mesh peers` and the others ask |
@@ -24,9 +25,11 @@ mod fetch;
 mod local;
 mod mesh;
 mod nearby;
+mod pack;
 mod peers;
 mod run;
 mod serve;
+mod share;
 mod submit;
 
 pub use run::{AgentError, Options, run};
@@ -74,7 +77,9 @@ pub struct Agent {
     links: Links,
     mesh: mesh::Mesh,
     peers: peers::Peers,
-    server: Option<serve::Server>,
+    server: Option<Arc<serve::Server>>,
+    /// Inputs as they went over the wire lately.
+    packs: pack::Packs,
     /// Why there is no server.
     no_sandbox: Option<String>,
     leases: AtomicU32,
@@ -136,7 +141,7 @@ impl Agent {
 
     /// Compilers that run here now, whoever's they are.
     fn running_here(&self) -> u32 {
-        self.local_leases() + self.server.as_ref().map_or(0, serve::Server::running)
+        self.local_leases() + self.server.as_ref().map_or(0, |server| server.running())
     }
 
     /// The name of this machine: its settings' or its host's.

@@ -4,6 +4,8 @@ use super::{
     Agent,
     fetch::{self, Incoming},
     link::Link,
+    pack::{self, PackError},
+    share,
 };
 use crate::{
     net::{
@@ -17,6 +19,7 @@ use crate::{
 use mesh_proto::{
     closure::Entry,
     exchange::provider::Provider,
+    frame,
     job::Refusal,
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
@@ -55,7 +58,7 @@ impl Drop for Slot<'_> {
 }
 
 /// An accepted offer.
-struct Accepted<'a>(&'a Agent, &'a Server);
+struct Accepted<'a>(&'a Agent, &'a Arc<Server>);
 
 impl Drop for Accepted<'_> {
     fn drop(&mut self) {
@@ -116,7 +119,8 @@ pub(super) async fn streams(agent: Arc<Agent>, link: Arc<Link>) {
         tokio::spawn(async move {
             let end = stream(&agent, &link, sender, receiver).await;
             match end {
-                Ok(whole) => agent.records().served(whole),
+                Ok(Some(whole)) => agent.records().served(whole),
+                Ok(None) => return,
                 Err(e) => {
                     tracing::debug!("a job of {} ended early: {e}", link.name());
                     agent.records().served(false);
@@ -127,9 +131,22 @@ pub(super) async fn streams(agent: Arc<Agent>, link: Arc<Link>) {
     }
 }
 
-/// One stream. `Ok(true)` if the job ran to its end.
-async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Receiver) -> Result<bool, StreamError> {
-    let StreamHead::Job(offer) = inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await?;
+/// One stream. `true` if it was for a job that ran to its end; nothing if it was for no job.
+async fn stream(
+    agent: &Arc<Agent>,
+    link: &Link,
+    mut out: Sender,
+    mut inp: Receiver,
+) -> Result<Option<bool>, StreamError> {
+    let offer = match inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await? {
+        StreamHead::Job(offer) => offer,
+        StreamHead::Fetch(fetch) => {
+            if let Err(e) = share::give(agent, link, *fetch, out).await {
+                tracing::debug!("{} did not get all that it asked for: {e}", link.name());
+            }
+            return Ok(None);
+        }
+    };
     let ran = match accept(agent, link) {
         Ok((server, accepted)) => {
             let stopped = out.stopped();
@@ -151,15 +168,18 @@ async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Recei
         }
         Ok(ran) => {
             let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
-            out.send(&Answer::Done(Box::new(ran.outcome)), most).await?;
-            for file in ran.files {
-                let bytes = tokio::task::spawn_blocking(move || read_all(file)).await;
-                out.send_blob(&bytes.map_err(|_| StreamError::Late)?.map_err(StreamError::Sink)?).await?;
-            }
+            let done = frame::encode(&Answer::Done(Box::new(ran.outcome)), most)?;
+            let sent = pack::send(&mut out, done, move |packer| {
+                ran.files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Sink)?))
+            });
+            sent.await.map_err(|error| match error {
+                PackError::Stream(error) => error,
+                PackError::Content => StreamError::Finished,
+            })?;
         }
     }
     out.finish();
-    Ok(whole)
+    Ok(Some(whole))
 }
 
 fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
@@ -168,7 +188,7 @@ fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Server, Accepted<'a>), Refusal> {
+fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Arc<Server>, Accepted<'a>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
@@ -185,7 +205,7 @@ fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Server, Accepted<'a>
 /// Fetches what is missing, waits for a slot, runs the job.
 async fn job(
     agent: &Arc<Agent>,
-    server: &Server,
+    server: &Arc<Server>,
     link: &Link,
     offer: Offer,
     out: &mut Sender,
@@ -199,7 +219,7 @@ async fn job(
         Ok(Ok(provider)) => provider,
         Ok(Err(refusal)) | Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Err(refusal) = fetch::fetch(server, &mut provider, out, inp).await? {
+    if let Err(refusal) = fetch::fetch(agent, server, link, &offer.sources, &mut provider, out, inp).await? {
         return Ok(Err(refusal));
     }
     let Ok(_running) = server.running.acquire().await else { return Ok(Err(Refusal::Leaving)) };

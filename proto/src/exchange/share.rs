@@ -119,7 +119,12 @@ impl Giver {
     /// What is to be given now: what the client granted to the asker and named here, and what is here; at most
     /// [`limits::SHARE_BATCH_MAX`] blobs. Everything is given once. Empty if there is nothing now; to be asked again when
     /// the grants, the names or what is here have grown.
-    pub fn next(&mut self, grants: &Grants, names: &mut Names, has: impl Fn(&Digest) -> bool) -> Vec<(u32, Digest)> {
+    pub fn next(
+        &mut self,
+        grants: &Grants,
+        names: &mut Names,
+        mut has: impl FnMut(&Digest) -> bool,
+    ) -> Vec<(u32, Digest)> {
         if !grants.allow(&self.asker, &self.fetch.key) {
             return Vec::new();
         }
