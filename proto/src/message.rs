@@ -39,6 +39,27 @@ pub struct Offer {
     pub sources: Vec<Source>,
 }
 
+/// A [`StreamHead::Job`] that is only written: what it says is borrowed, because a job may be offered more than once.
+#[derive(Debug, Serialize)]
+#[serde(rename = "StreamHead")]
+pub enum OfferedJob<'a> {
+    /// An [`Offer`], with the same fields.
+    Job(OfferedParts<'a>),
+}
+
+/// The parts of an [`Offer`], in its order.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct OfferedParts<'a> {
+    /// What to run.
+    pub job: &'a Job,
+    /// After how many batches of names this was made.
+    pub batches: u32,
+    /// The closure, by numbers.
+    pub closure: &'a NumberSet,
+    /// Which files of the closure can be had from other providers.
+    pub sources: &'a [Source],
+}
+
 /// What the provider says to an offer: [`Answer::Missing`] [`limits::MISSING_ROUNDS_MAX`] times at most, then one of the
 /// others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

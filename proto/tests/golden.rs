@@ -9,7 +9,7 @@ use mesh_proto::{
     hello::{Hello, Sync},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
-    message::{Answer, Closed, Control, Load, Offer, StreamHead},
+    message::{Answer, Closed, Control, Load, Offer, OfferedJob, OfferedParts, StreamHead},
     naming::{NameBatch, NumberSet},
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
     path::AbsPath,
@@ -184,7 +184,11 @@ fn jobs_are_what_they_always_were() {
     check("stream-job", &StreamHead::Job(Box::new(offer.clone())));
     let (peer, key) = (PeerId([0x56; 32]), GrantKey([0x57; 32]));
     let sources = vec![Source { peer, key, files: NumberSet::new(&mut vec![0, 2]) }];
-    check("stream-job-sources", &StreamHead::Job(Box::new(Offer { sources, ..offer })));
+    let offer = Offer { sources, ..offer };
+    check("stream-job-sources", &StreamHead::Job(Box::new(offer.clone())));
+    let Offer { job, batches, closure, sources } = &offer;
+    let borrowed = postcard::to_stdvec(&OfferedJob::Job(OfferedParts { job, batches: *batches, closure, sources }));
+    assert_eq!(borrowed, postcard::to_stdvec(&StreamHead::Job(Box::new(offer.clone()))));
     let fetch = Fetch { client: peer, key, digests: vec![Digest([0x58; 32]), Digest([0x59; 32])] };
     check("stream-fetch", &StreamHead::Fetch(Box::new(fetch)));
     let usage = Usage { user_us: 1, system_us: 128, peak_kib: 16_384, stage_us: 3, run_us: 4, collect_us: 5 };

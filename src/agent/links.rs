@@ -21,6 +21,9 @@ pub struct Links {
     holders: Mutex<HashMap<u32, u64>>,
 }
 
+/// Files by the link that holds them, by their numbers on another link.
+pub type HeldFiles = Vec<(Arc<Link>, Vec<u32>)>;
+
 /// Files that one peer was told of before all others: they are had from it, unless its job comes to nothing.
 #[derive(Debug)]
 pub struct Claimed<'a> {
@@ -57,9 +60,9 @@ impl Links {
 
     /// Which links hold these files, given as numbers in the include graph and on `link`, which is told of them now. Where
     /// there is none that stands, it is `link` from now on.
-    pub fn hold_files(&self, link: &Link, files: &[(u32, u32)]) -> (Claimed<'_>, Vec<(Arc<Link>, Vec<u32>)>) {
+    pub fn hold_files(&self, link: &Link, files: &[(u32, u32)]) -> (Claimed<'_>, HeldFiles) {
         let mut claimed = Claimed { links: self, link: link.id, files: Vec::new() };
-        let mut held: Vec<(Arc<Link>, Vec<u32>)> = Vec::new();
+        let mut held = HeldFiles::new();
         if files.is_empty() {
             return (claimed, held);
         }

@@ -22,7 +22,7 @@ use mesh_proto::{
     },
     job::{Job, Outcome},
     limits,
-    message::{Answer, Offer, StreamHead},
+    message::{Answer, OfferedJob, OfferedParts},
 };
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -87,8 +87,9 @@ pub(super) async fn submit(
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
     let wall = Duration::from_millis(job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
-    let offer = Offer { job: job.clone(), batches: named.batches, closure: named.set, sources: named.sources };
-    sender.send(&StreamHead::Job(Box::new(offer)), limits::FRAME_BYTES_MAX).await?;
+    let (batches, closure, sources) = (named.batches, &named.set, &named.sources);
+    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources });
+    sender.send(&offer, limits::FRAME_BYTES_MAX).await?;
     loop {
         let answer: Answer = receiver.receive(limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX, wall).await?;
         match machine.answer(answer).map_err(SubmitError::Violation)? {
