@@ -58,3 +58,11 @@ pub const CHAIN_DEPTH_MAX: usize = 8;
 pub const TOOLCHAINS_MAX: usize = 256;
 /// Addresses kept or told of one machine.
 pub const ADDRESSES_MAX: usize = 32;
+/// How often a provider may say what it lacks for one job: at once, and after what others did not give.
+pub const MISSING_ROUNDS_MAX: usize = 2;
+/// Other providers that one offer names.
+pub const SOURCES_MAX: usize = 8;
+/// Peers to which one client may grant what it named to one provider.
+pub const GRANTS_MAX: usize = 256;
+/// Blobs that a provider announces at once to another.
+pub const SHARE_BATCH_MAX: usize = 256;

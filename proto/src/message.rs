@@ -2,10 +2,13 @@
 //!
 //! Enum variants are only appended. Three kinds of streams: the *control* stream, bidirectional, opened by the side that
 //! dialled, first the hello and the records and then [`Control`] both ways; the *names* stream, one each way at most,
-//! [`NameBatch`] after [`NameBatch`]; and one bidirectional stream a *job*, [`Offer`] one way and [`Answer`] the other.
+//! [`NameBatch`] after [`NameBatch`]; and one bidirectional stream a *job*, [`Offer`] one way and [`Answer`] the other, or a
+//! *fetch* between two providers ([`crate::exchange::share`]).
 
 use crate::{
+    exchange::share::{Fetch, Grant, Source},
     job::{Job, Outcome, Refusal},
+    limits,
     membership::Record,
     naming::NumberSet,
     toolchain::Fingerprint,
@@ -17,6 +20,9 @@ use serde::{Deserialize, Serialize};
 pub enum StreamHead {
     /// A job.
     Job(Box<Offer>),
+    /// Blobs that a client has granted. Back come sets of indexes into the list, each followed by these blobs in ascending
+    /// order; the stream ends when the giver has no more.
+    Fetch(Box<Fetch>),
 }
 
 /// A job, offered.
@@ -28,13 +34,38 @@ pub struct Offer {
     pub batches: u32,
     /// The closure, by numbers.
     pub closure: NumberSet,
+    /// Which files of the closure can be had from other providers. Nothing depends on it.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::SOURCES_MAX }, _, _>")]
+    pub sources: Vec<Source>,
 }
 
-/// What the provider says to an offer: [`Answer::Missing`] at most once, then one of the others.
+/// A [`StreamHead::Job`] that is only written: what it says is borrowed, because a job may be offered more than once.
+#[derive(Debug, Serialize)]
+#[serde(rename = "StreamHead")]
+pub enum OfferedJob<'a> {
+    /// An [`Offer`], with the same fields.
+    Job(OfferedParts<'a>),
+}
+
+/// The parts of an [`Offer`], in its order.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct OfferedParts<'a> {
+    /// What to run.
+    pub job: &'a Job,
+    /// After how many batches of names this was made.
+    pub batches: u32,
+    /// The closure, by numbers.
+    pub closure: &'a NumberSet,
+    /// Which files of the closure can be had from other providers.
+    pub sources: &'a [Source],
+}
+
+/// What the provider says to an offer: [`Answer::Missing`] [`limits::MISSING_ROUNDS_MAX`] times at most, then one of the
+/// others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// It takes the job and lacks the content of the files with these numbers. The requester sends a blob for each, in
-    /// ascending order of the numbers.
+    /// It takes the job and lacks the content of the files with these numbers, of which it has not said so before. The
+    /// requester sends a blob for each, in ascending order of the numbers.
     Missing(NumberSet),
     /// It does not run, or did not finish, the job. The stream ends.
     Refused(Refusal),
@@ -53,6 +84,8 @@ pub enum Control {
     Records(Vec<Record>),
     /// The sender shuts down and takes no new jobs.
     Leaving,
+    /// A peer may fetch from the receiver what the sender has named to it.
+    Grant(Grant),
 }
 
 /// How busy a machine is.

@@ -9,9 +9,13 @@
 //! in a directory of the offer's closure, was there on the client. So a provider may keep a tree of what was named, and
 //! run jobs in it that see more than their closure.
 
-use crate::{closure::Entry, limits};
+use crate::{
+    closure::{Entry, Node},
+    digest::Digest,
+    limits,
+};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 /// A set of numbers, as gaps and runs in ascending order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +31,20 @@ impl NumberSet {
     pub fn new(numbers: &mut Vec<u32>) -> Self {
         numbers.sort_unstable();
         numbers.dedup();
+        Self::ascending(numbers.iter().copied())
+    }
+
+    /// The set of these numbers, which ascend; repetitions count once.
+    #[must_use]
+    pub fn ascending(numbers: impl IntoIterator<Item = u32>) -> Self {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let mut next = 0u32;
-        for &number in numbers.iter() {
+        let mut last = None;
+        for number in numbers {
+            debug_assert!(last <= Some(number), "numbers ascend");
+            if last.replace(number) == Some(number) {
+                continue;
+            }
             match runs.last_mut() {
                 Some(run) if number == next => run.1 += 1,
                 _ => runs.push((number - next, 1)),
@@ -85,44 +100,57 @@ pub struct NameBatch {
     pub gone: NumberSet,
 }
 
-/// The requester's side: gives out numbers. `K` identifies an entry cheaply at the caller's: equal keys must mean equal
-/// entries for as long as the connection lasts.
-#[derive(Debug)]
-pub struct Namer<K> {
-    numbers: HashMap<K, u32>,
+/// Keys in one piece of a namer's table.
+const PIECE: usize = 256;
+/// Keys of entries are smaller than this: the table's own length is bounded by it.
+const KEYS_MAX: u32 = 1 << 28;
+/// Nothing has this number.
+const NO_NUMBER: u32 = u32::MAX;
+
+/// The requester's side: gives out numbers. A key identifies an entry cheaply at the caller's: equal keys must mean equal
+/// entries for as long as the connection lasts. Keys are best dense: they are places in a table.
+#[derive(Debug, Default)]
+pub struct Namer {
+    /// The numbers by key, in pieces of which most exist or none of whose keys was named.
+    numbers: Vec<Option<Box<[u32; PIECE]>>>,
+    count: u32,
     unsent: Vec<Entry>,
     unsent_first: u32,
     gone: Vec<u32>,
     batches: u32,
 }
 
-impl<K> Default for Namer<K> {
-    fn default() -> Self {
-        Self { numbers: HashMap::new(), unsent: Vec::new(), unsent_first: 0, gone: Vec::new(), batches: 0 }
-    }
-}
-
-impl<K: Hash + Eq> Namer<K> {
-    /// The number of an entry; new ones wait for [`Namer::take_batch`].
+impl Namer {
+    /// The number of an entry; new ones wait for [`Namer::take_batches`].
     ///
     /// # Errors
     /// [`NameError::TooMany`]: the connection has to be opened anew.
-    pub fn number(&mut self, key: K, entry: impl FnOnce() -> Entry) -> Result<u32, NameError> {
-        let next = self.numbers.len();
-        match self.numbers.entry(key) {
-            std::collections::hash_map::Entry::Occupied(had) => Ok(*had.get()),
-            std::collections::hash_map::Entry::Vacant(_) if next >= limits::NAMES_MAX => Err(NameError::TooMany),
-            std::collections::hash_map::Entry::Vacant(free) => {
-                let number = u32::try_from(next).map_err(|_| NameError::TooMany)?;
-                self.unsent.push(entry());
-                Ok(*free.insert(number))
-            }
+    pub fn number(&mut self, key: u32, entry: impl FnOnce() -> Entry) -> Result<u32, NameError> {
+        let (piece, at) = place(key);
+        if let Some(Some(numbers)) = self.numbers.get(piece)
+            && numbers[at] != NO_NUMBER
+        {
+            return Ok(numbers[at]);
         }
+        if key >= KEYS_MAX || self.count as usize >= limits::NAMES_MAX {
+            return Err(NameError::TooMany);
+        }
+        if self.numbers.len() <= piece {
+            self.numbers.resize_with(piece + 1, || None);
+        }
+        let number = self.count;
+        self.numbers[piece].get_or_insert_with(|| Box::new([NO_NUMBER; PIECE]))[at] = number;
+        self.count += 1;
+        self.unsent.push(entry());
+        Ok(number)
     }
 
     /// The entry with this key is no longer true. Nothing happens if it was never named.
-    pub fn take_back(&mut self, key: &K) {
-        self.gone.extend(self.numbers.get(key));
+    pub fn take_back(&mut self, key: u32) {
+        let (piece, at) = place(key);
+        if let Some(Some(numbers)) = self.numbers.get(piece) {
+            self.gone.extend(Some(numbers[at]).filter(|number| *number != NO_NUMBER));
+        }
     }
 
     /// No entry that was named so far is known to be true.
@@ -133,7 +161,13 @@ impl<K: Hash + Eq> Namer<K> {
     /// How many names there are.
     #[must_use]
     pub fn count(&self) -> u32 {
-        u32::try_from(self.numbers.len()).expect("bounded by NAMES_MAX")
+        self.count
+    }
+
+    /// Whether there is anything that the other side has not been told.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.unsent.is_empty() || !self.gone.is_empty()
     }
 
     /// How many batches were taken: what an offer's `batches` says.
@@ -173,11 +207,19 @@ impl<K: Hash + Eq> Namer<K> {
     }
 }
 
+/// Where a key is in a namer's table: which piece, and where in it.
+fn place(key: u32) -> (usize, usize) {
+    (key as usize / PIECE, key as usize % PIECE)
+}
+
 /// The provider's side: what the numbers of one connection mean.
 #[derive(Debug, Default)]
 pub struct Names {
     entries: Vec<Arc<Entry>>,
     batches: u32,
+    /// The content of the first `indexed` entries: made when somebody asks.
+    content: HashSet<Digest>,
+    indexed: usize,
 }
 
 impl Names {
@@ -214,6 +256,14 @@ impl Names {
         u32::try_from(self.entries.len()).expect("bounded by NAMES_MAX")
     }
 
+    /// Whether some entry was named, taken back since or not, that has this content.
+    pub fn have_content(&mut self, digest: &Digest) -> bool {
+        let file = |e: &Arc<Entry>| if let Node::File(f) = &e.node { Some(f.digest) } else { None };
+        self.content.extend(self.entries[self.indexed..].iter().filter_map(file));
+        self.indexed = self.entries.len();
+        self.content.contains(digest)
+    }
+
     /// The entries with these numbers.
     ///
     /// # Errors
@@ -227,7 +277,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{closure::Node, path::AbsPath};
+    use crate::path::AbsPath;
 
     fn entry(n: u32) -> Entry {
         Entry { path: AbsPath::new(format!("/d/{n}")).expect("normal"), node: Node::Directory }
@@ -280,8 +330,8 @@ mod tests {
             namer.number(n, || entry(n)).expect("few");
         }
         namer.take_batches().into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![])));
-        namer.take_back(&1);
-        namer.take_back(&7);
+        namer.take_back(1);
+        namer.take_back(7);
         namer.number(3, || entry(3)).expect("few");
         let batches = namer.take_batches();
         assert_eq!(batches.len(), 1);
@@ -303,7 +353,7 @@ mod tests {
         assert!(batches.len() > 1);
         batches.into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![])));
         assert_eq!((names.count(), names.batches()), (50_000, namer.batches()));
-        (0..50_000).filter(|n| n % 2 == 0).for_each(|n| namer.take_back(&n));
+        (0..50_000).filter(|n| n % 2 == 0).for_each(|n| namer.take_back(n));
         let gone: Vec<u32> =
             namer.take_batches().into_iter().flat_map(|batch| names.learn(batch).expect("known")).collect();
         assert_eq!(gone.len(), 25_000);

@@ -5,10 +5,11 @@ use mesh_proto::{
     advert::DiscKey,
     closure::{Entry, File, Node},
     digest::{Digest, hex},
+    exchange::share::{Fetch, Grant, GrantKey, Source},
     hello::{Hello, Sync},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
-    message::{Answer, Closed, Control, Load, Offer, StreamHead},
+    message::{Answer, Closed, Control, Load, Offer, OfferedJob, OfferedParts, StreamHead},
     naming::{NameBatch, NumberSet},
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
     path::AbsPath,
@@ -179,8 +180,17 @@ fn closures_and_their_names_are_what_they_always_were() {
 fn jobs_are_what_they_always_were() {
     check("job", &job());
     check("job-plain", &Job { env: vec![], merged_output: false, terminal: None, ..job() });
-    let offer = Offer { job: job(), batches: 70_001, closure: numbers() };
-    check("stream-job", &StreamHead::Job(Box::new(offer)));
+    let offer = Offer { job: job(), batches: 70_001, closure: numbers(), sources: vec![] };
+    check("stream-job", &StreamHead::Job(Box::new(offer.clone())));
+    let (peer, key) = (PeerId([0x56; 32]), GrantKey([0x57; 32]));
+    let sources = vec![Source { peer, key, files: NumberSet::new(&mut vec![0, 2]) }];
+    let offer = Offer { sources, ..offer };
+    check("stream-job-sources", &StreamHead::Job(Box::new(offer.clone())));
+    let Offer { job, batches, closure, sources } = &offer;
+    let borrowed = postcard::to_stdvec(&OfferedJob::Job(OfferedParts { job, batches: *batches, closure, sources }));
+    assert_eq!(borrowed, postcard::to_stdvec(&StreamHead::Job(Box::new(offer.clone()))));
+    let fetch = Fetch { client: peer, key, digests: vec![Digest([0x58; 32]), Digest([0x59; 32])] };
+    check("stream-fetch", &StreamHead::Fetch(Box::new(fetch)));
     let usage = Usage { user_us: 1, system_us: 128, peak_kib: 16_384, stage_us: 3, run_us: 4, collect_us: 5 };
     let output =
         |name: &str, executable| Output { path: path(name), digest: Digest([0x53; 32]), size: 1 << 40, executable };
@@ -227,6 +237,8 @@ fn what_is_said_between_jobs_is_what_it_always_was() {
     check("control-toolchains", &Control::Toolchains(vec![Fingerprint(Digest([0x54; 32]))]));
     check("control-records", &Control::Records(vec![record()]));
     check("control-leaving", &Control::Leaving);
+    let grant = Grant { to: PeerId([0x56; 32]), key: GrantKey([0x57; 32]) };
+    check("control-grant", &Control::Grant(grant));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use mesh_proto::{
     exchange::{
         provider::Provider,
         requester::{Requester, Step},
+        share::{Asker, Fetch, Giver, Grant, GrantKey, Grants},
     },
     frame,
     hello::{Hello, Sync},
@@ -106,9 +107,17 @@ fn read_jobs(bytes: &[u8]) {
     if let Ok(batch) = frame::decode::<NameBatch>(bytes) {
         let _ = names.learn(batch);
     }
-    let job_of = |StreamHead::Job(offer): StreamHead| *offer;
-    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default() };
-    let offers = [frame::decode::<StreamHead>(bytes).ok().map(job_of), frame::decode::<Job>(bytes).ok().map(plain)];
+    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default(), sources: vec![] };
+    let mut offered = None;
+    match frame::decode::<StreamHead>(bytes) {
+        Ok(StreamHead::Job(offer)) => offered = Some(*offer),
+        Ok(StreamHead::Fetch(fetch)) => {
+            let mut giver = Giver::new(PeerId([2; 32]), *fetch);
+            assert!(giver.next(&Grants::default(), &mut names, |_| true).is_empty(), "nothing was granted");
+        }
+        Err(_) => {}
+    }
+    let offers = [offered, frame::decode::<Job>(bytes).ok().map(plain)];
     for offer in offers.into_iter().flatten() {
         if let Ok(mut provider) = Provider::new(&offer, &names) {
             let _ = provider.missing(|_| false);
@@ -121,6 +130,9 @@ fn read_jobs(bytes: &[u8]) {
         frame::decode::<Outcome>(bytes).ok().map(|outcome| Answer::Done(Box::new(outcome))),
     ];
     for answer in answers.into_iter().flatten() {
+        if let Answer::Missing(indexes) = &answer {
+            let _ = Asker::new(vec![(Digest([0; 32]), 0)]).announced(indexes);
+        }
         let _ = Requester::new([], vec![AbsPath::root()]).answer(answer);
     }
     let _ = frame::decode::<Entry>(bytes);
@@ -181,7 +193,8 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     }
     // A path is one byte of length and a slash; `2` is a directory.
     for (count, read) in [(limits::NAME_BATCH_MAX, true), (limits::NAME_BATCH_MAX + 1, false)] {
-        let bytes = [&[0][..], &list(count, &[1, b'/', 2])].concat();
+        // The number of the first, the entries, nothing that is gone.
+        let bytes = [&[0][..], &list(count, &[1, b'/', 2]), &[0]].concat();
         assert!(bytes.len() < limits::FRAME_BYTES_MAX);
         assert_eq!(frame::decode::<NameBatch>(&bytes).is_ok(), read, "{count} names");
     }
@@ -198,10 +211,18 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
         let bytes = [&[0, 0, 0][..], &list(count, &output), &[0; 6]].concat();
         assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} outputs");
     }
+    let fetch = |count: usize| frame::decode::<Fetch>(&[&[0; 64][..], &list(count, &[0; 32])].concat()).is_ok();
+    assert!(fetch(limits::CLOSURE_ENTRIES_MAX) && !fetch(limits::CLOSURE_ENTRIES_MAX + 1));
+    // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each.
+    for (count, read) in [(limits::SOURCES_MAX, true), (limits::SOURCES_MAX + 1, false)] {
+        let job = [&[0; 32][..], &[0, 0, 1, b'/', 0], &[0; 5]].concat();
+        let bytes = [&job[..], &[0, 0], &list(count, &[0; 65])].concat();
+        assert_eq!(frame::decode::<Offer>(&bytes).is_ok(), read, "{count} sources");
+    }
     // A job: fingerprint, arguments, environment, directory, output directories, umask, flags, wall time.
     let job = |argv: usize, env: usize, dirs: usize| {
         let (argv, env, dirs) = (list(argv, &[0]), list(env, &[0, 0]), list(dirs, &[1, b'/']));
-        let bytes = [&[0; 32][..], &argv, &env, &[1, b'/'], &dirs, &[0; 4]].concat();
+        let bytes = [&[0; 32][..], &argv, &env, &[1, b'/'], &dirs, &[0; 5]].concat();
         frame::decode::<Job>(&bytes).is_ok()
     };
     assert!(job(limits::ARGV_ITEMS_MAX, limits::ENV_ITEMS_MAX, limits::JOB_OUTPUTS_MAX));
@@ -247,6 +268,33 @@ fn any_job() -> impl Strategy<Value = Job> {
 }
 
 proptest! {
+    /// What is taken back must have been named, in this batch or before; a batch that is refused changes nothing.
+    #[test]
+    fn any_batches_name_in_order_and_take_back_only_what_was_named(
+        batches in proptest::collection::vec((0u32..6, 0usize..4, any_numbers()), 0..8),
+    ) {
+        let entry = Entry { path: AbsPath::root(), node: Node::Directory };
+        let (mut names, mut named, mut told) = (Names::default(), 0u32, 0u32);
+        for (first, count, gone) in batches {
+            let batch = NameBatch { first, entries: vec![entry.clone(); count], gone: gone.clone() };
+            match names.learn(batch) {
+                Ok(numbers) => {
+                    prop_assert_eq!(first, named);
+                    named += u32::try_from(count).expect("few");
+                    told += 1;
+                    prop_assert!(numbers.iter().all(|n| *n < named));
+                    prop_assert_eq!(Ok(numbers), gone.numbers());
+                }
+                Err(_) => {
+                    let after = named + u32::try_from(count).expect("few");
+                    let unknown = gone.numbers().map_or(true, |g| g.last().is_some_and(|n| *n >= after));
+                    prop_assert!(first != named || unknown, "refused without a reason");
+                }
+            }
+            prop_assert_eq!((names.count(), names.batches()), (named, told));
+        }
+    }
+
     #[test]
     fn any_runs_are_a_bounded_ascending_set_or_refused(runs in proptest::collection::vec(
         prop_oneof![(0u32..9, 0u32..9), (any::<u32>(), any::<u32>()), (0u32..9, 19_000u32..21_000)], 0..8,
@@ -281,7 +329,7 @@ proptest! {
     ) {
         let mut known = Names::default();
         known.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("few, from the beginning");
-        let offer = Offer { job, batches: names, closure };
+        let offer = Offer { job, batches: names, closure, sources: vec![] };
         match Provider::new(&offer, &known) {
             Err(refusal) => prop_assert_eq!(refusal, Refusal::Malformed),
             Ok(mut provider) => {
@@ -307,6 +355,64 @@ proptest! {
         }
     }
 
+    /// Whoever asks for whatever with whatever key gets only what was granted to it, named and is here, each once.
+    #[test]
+    fn any_fetch_gets_only_what_was_granted_and_named(
+        granted in proptest::collection::vec((0u8..3, 0u8..3), 0..4),
+        named in proptest::collection::vec(0u8..6, 0..6),
+        here in proptest::collection::btree_set(0u8..6, 0..6),
+        asker in 0u8..3,
+        key in 0u8..3,
+        asked in proptest::collection::vec(0u8..6, 0..8),
+    ) {
+        let digest = |content: u8| Digest::of(&[content]);
+        let mut grants = Grants::default();
+        for (to, key) in &granted {
+            grants.take(Grant { to: PeerId([*to; 32]), key: GrantKey([*key; 32]) });
+        }
+        let file = |content: &u8| {
+            let digest = digest(*content);
+            let file = File { digest, size: 1, mtime_s: 0, mtime_ns: 0, executable: false, inode: 0 };
+            Entry { path: AbsPath::root(), node: Node::File(file) }
+        };
+        let mut names = Names::default();
+        let entries = named.iter().map(file).collect();
+        names.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("few, from the beginning");
+        let digests: Vec<Digest> = asked.iter().map(|c| digest(*c)).collect();
+        let fetch = Fetch { client: PeerId([9; 32]), key: GrantKey([key; 32]), digests };
+        let mut giver = Giver::new(PeerId([asker; 32]), fetch);
+        let has = |d: &Digest| here.iter().any(|c| digest(*c) == *d);
+        let given = giver.next(&grants, &mut names, has);
+        let allowed = granted.iter().rev().find(|(to, _)| *to == asker).is_some_and(|(_, last)| *last == key);
+        let expected: Vec<(u32, Digest)> = (0u32..)
+            .zip(&asked)
+            .filter(|(_, content)| allowed && named.contains(content) && here.contains(content))
+            .map(|(index, content)| (index, digest(*content)))
+            .collect();
+        prop_assert_eq!(given, expected);
+        prop_assert!(giver.next(&grants, &mut names, has).is_empty(), "given twice");
+    }
+
+    /// Whatever is announced: only what was asked for is awaited, each once.
+    #[test]
+    fn any_announcement_is_of_what_was_asked_for(
+        wanted in 0usize..6,
+        announced in proptest::collection::vec(any_numbers(), 0..4),
+    ) {
+        let wanted: Vec<(Digest, u64)> = (0..wanted as u64).map(|n| (Digest::of(&n.to_le_bytes()), n)).collect();
+        let mut asker = Asker::new(wanted.clone());
+        let mut come = Vec::new();
+        for indexes in announced {
+            match asker.announced(&indexes) {
+                Ok(blobs) => come.extend(blobs),
+                Err(_) => break,
+            }
+        }
+        prop_assert!(come.iter().all(|blob| wanted.contains(blob)));
+        prop_assert_eq!(come.iter().collect::<BTreeSet<_>>().len(), come.len(), "announced twice");
+        prop_assert!(!asker.is_done() || come.len() == wanted.len());
+    }
+
     #[test]
     fn any_answers_leave_the_requester_within_its_job(
         entries in proptest::collection::vec(any_entry(), 0..8),
@@ -316,10 +422,13 @@ proptest! {
         let dir = AbsPath::new("/a").expect("normal");
         let closure: Vec<_> = (0u32..).zip(entries.into_iter().map(Arc::new)).collect();
         let mut requester = Requester::new(closure.clone(), vec![dir.clone()]);
+        let mut sent = Vec::new();
         for (at, numbers) in asked.into_iter().enumerate() {
-            match requester.answer(Answer::Missing(numbers)) {
+            match requester.answer(Answer::Missing(numbers.clone())) {
                 Ok(Step::Send(files)) => {
-                    prop_assert_eq!(at, 0, "asked for twice");
+                    prop_assert!(at < limits::MISSING_ROUNDS_MAX, "asked too often");
+                    sent.extend(numbers.numbers().expect("taken"));
+                    prop_assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "sent twice");
                     prop_assert!(files.iter().all(|f| closure.iter().any(|(_, e)| e == f)));
                     prop_assert!(files.iter().all(|f| matches!(f.node, Node::File(_))));
                 }

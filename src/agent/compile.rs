@@ -375,7 +375,7 @@ async fn run_remotely(
         phases.ended("choose", None);
         attempt += 1;
         let ran = tokio::select! {
-            ran = super::submit::submit(&link, &job, &unit.closure, &agent.retired) => ran,
+            ran = super::submit::submit(agent, &link, &job, &unit.closure) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
         phases.ended("remote", None);

@@ -1,12 +1,15 @@
 //! One connection to one peer, as the agent sees it: names, load, what is in flight (DO).
 
+use super::links::{Claimed, Links};
 use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
     sched::choose::Candidate,
 };
 use mesh_proto::{
-    closure::Entry,
+    closure::{Entry, Node},
+    exchange::share::{Grant, GrantKey, Grants, Source},
+    hello::close,
     job::Refusal,
     limits,
     message::{Control, Load, Offer},
@@ -14,6 +17,7 @@ use mesh_proto::{
     peer::PeerId,
     toolchain::Fingerprint,
 };
+use rand_core::RngCore;
 use std::{
     collections::HashSet,
     sync::{
@@ -42,14 +46,18 @@ pub struct Link {
     load: Mutex<Load>,
     toolchains: Mutex<HashSet<Fingerprint>>,
     in_flight: AtomicU32,
-    names_out: tokio::sync::Mutex<NamesOut>,
+    names_out: Arc<tokio::sync::Mutex<NamesOut>>,
     names_in: watch::Sender<Names>,
+    /// What the peer granted to others, of what it named here.
+    grants: watch::Sender<Grants>,
+    /// What other peers were granted for this one: the number of their link, and the key.
+    keys: Mutex<Vec<(u64, GrantKey)>>,
     control: mpsc::Sender<Control>,
 }
 
 #[derive(Debug)]
 struct NamesOut {
-    namer: Namer<u32>,
+    namer: Namer,
     /// How far the log of entries that are no longer true has been told.
     told: Cursor,
     stream: Option<net::channel::Sender>,
@@ -57,13 +65,32 @@ struct NamesOut {
 
 /// The numbers of a closure on one connection.
 #[derive(Debug)]
-pub struct Named {
-    /// By number.
+pub struct Named<'a> {
+    /// By number, ascending.
     pub entries: Vec<(u32, Arc<Entry>)>,
     /// As the offer says it.
     pub set: NumberSet,
     /// After how many batches of names the offer is made.
     pub batches: u32,
+    /// Who else has been told of the files that this peer is told of now.
+    pub sources: Vec<Source>,
+    /// Files of which this peer is the first to be told.
+    pub claimed: Claimed<'a>,
+}
+
+/// Ends when the peer has named or granted more.
+#[derive(Debug)]
+pub struct Told(watch::Receiver<Names>, watch::Receiver<Grants>);
+
+impl Told {
+    /// Waits for it.
+    pub async fn news(&mut self) {
+        let Self(names, grants) = self;
+        tokio::select! {
+            _ = names.changed() => {}
+            _ = grants.changed() => {}
+        }
+    }
 }
 
 /// Why a closure could not be numbered.
@@ -102,12 +129,14 @@ impl Link {
             load: Mutex::default(),
             toolchains: Mutex::default(),
             in_flight: AtomicU32::new(0),
-            names_out: tokio::sync::Mutex::new(NamesOut {
+            names_out: Arc::new(tokio::sync::Mutex::new(NamesOut {
                 namer: Namer::default(),
                 told: Cursor::default(),
                 stream: None,
-            }),
+            })),
             names_in: watch::Sender::new(Names::default()),
+            grants: watch::Sender::default(),
+            keys: Mutex::default(),
             control,
         }
     }
@@ -170,52 +199,107 @@ impl Link {
         }
     }
 
-    /// Sends a control message, if there is room.
-    pub fn tell(&self, message: Control) {
-        if self.control.try_send(message).is_err() {
+    /// Sends a control message, if there is room; says whether there was.
+    pub fn tell(&self, message: Control) -> bool {
+        let told = self.control.try_send(message).is_ok();
+        if !told {
             tracing::debug!("{:?}: a control message found no room", self.peer);
         }
+        told
     }
 
-    /// Numbers a closure, and sends the names that the peer has not been told, and what it was told that is no longer true.
-    /// In a task of its own: a launcher may go away at any moment, and half a batch would be the end of the connection.
+    /// Numbers a closure, and has the names sent that the peer has not been told, and what it was told that is no longer
+    /// true: in a task of its own, because a launcher may go away at any moment, and half a batch would be the end of the
+    /// connection.
     ///
     /// # Errors
-    /// If the connection is lost or has had too many names, or the closure is older than what the peer knows.
-    pub async fn name_closure(self: &Arc<Self>, closure: &Closure, retired: &Retired) -> Result<Named, LinkError> {
-        let (link, closure, retired) = (self.clone(), closure.clone(), retired.clone());
-        let naming = tokio::spawn(async move { link.name_entries(&closure, &retired).await });
-        naming.await.unwrap_or(Err(LinkError::Stream(StreamError::Finished)))
-    }
-
-    async fn name_entries(&self, closure: &Closure, retired: &Retired) -> Result<Named, LinkError> {
-        let mut out = self.names_out.lock().await;
+    /// If the connection has had too many names, or the closure is older than what the peer knows.
+    pub async fn name_closure<'a>(
+        &self,
+        closure: &Closure,
+        retired: &Retired,
+        links: &'a Links,
+    ) -> Result<Named<'a>, LinkError> {
+        let mut out = self.names_out.clone().lock_owned().await;
         // A closure that is older than what was told may hold what was taken back, or what would never be.
         match retired.between(closure.retired_at, out.told) {
             Gone::Some(ids) if closure.entries.iter().all(|named| !ids.contains(&named.id)) => {}
             _ => return Err(LinkError::Changed),
         }
         match retired.between(out.told, closure.retired_at) {
-            Gone::Some(ids) => ids.iter().for_each(|id| out.namer.take_back(id)),
+            Gone::Some(ids) => ids.into_iter().for_each(|id| out.namer.take_back(id)),
             Gone::All => out.namer.take_back_all(),
         }
         out.told = out.told.max(closure.retired_at);
+        let known = out.namer.count();
         let mut entries = Vec::with_capacity(closure.entries.len());
+        let mut fresh = Vec::new();
         for named in closure.entries.iter() {
             let number = out.namer.number(named.id, || Entry::clone(&named.entry))?;
+            if number >= known && matches!(named.entry.node, Node::File(_)) {
+                fresh.push((named.id, number));
+            }
             entries.push((number, named.entry.clone()));
         }
-        for batch in out.namer.take_batches() {
-            if out.stream.is_none() {
-                out.stream = Some(self.conn.open_uni().await?);
-            }
-            let stream = out.stream.as_mut().expect("opened above");
-            stream.send(&batch, limits::FRAME_BYTES_MAX).await?;
+        let batches = out.namer.has_news().then(|| out.namer.take_batches());
+        let count = out.namer.batches();
+        // From here to the task there is no wait: what was taken is sent.
+        match batches {
+            Some(batches) => drop(tokio::spawn(send_names(self.conn.clone(), out, batches))),
+            None => drop(out),
         }
-        let batches = out.namer.batches();
-        drop(out);
-        let set = NumberSet::new(&mut entries.iter().map(|(n, _)| *n).collect());
-        Ok(Named { entries, set, batches })
+        // Long runs ascend already.
+        entries.sort_by_key(|(number, _)| *number);
+        let set = NumberSet::ascending(entries.iter().map(|(n, _)| *n));
+        let (claimed, held) = links.hold_files(self, &fresh);
+        let sources = held.into_iter().filter_map(|(source, files)| self.source(&source, files));
+        let sources = sources.take(limits::SOURCES_MAX).collect();
+        Ok(Named { entries, set, batches: count, sources, claimed })
+    }
+
+    /// Another peer as a source of this one, with a grant that it has been told of.
+    fn source(&self, source: &Link, mut files: Vec<u32>) -> Option<Source> {
+        let mut keys = self.keys.lock().expect("no panic while held");
+        let known = keys.iter().find(|(link, _)| *link == source.id).map(|(_, key)| *key);
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let mut key = GrantKey([0; 32]);
+                rand_core::OsRng.try_fill_bytes(&mut key.0).ok()?;
+                if !source.tell(Control::Grant(Grant { to: self.peer, key })) {
+                    return None;
+                }
+                if keys.len() >= limits::GRANTS_MAX {
+                    // Links that are gone are among them; those that stand are granted anew.
+                    keys.clear();
+                }
+                keys.push((source.id, key));
+                key
+            }
+        };
+        Some(Source { peer: source.peer, key, files: NumberSet::new(&mut files) })
+    }
+
+    /// The peer grants another one what it named here.
+    pub fn granted(&self, grant: Grant) {
+        self.grants.send_modify(|grants| grants.take(grant));
+    }
+
+    /// What the peer has granted and named so far.
+    pub fn grantable<T>(&self, with: impl FnOnce(&Grants, &mut Names) -> T) -> T {
+        let mut with = Some(with);
+        let mut result = None;
+        self.names_in.send_if_modified(|names| {
+            result = with.take().map(|with| with(&self.grants.borrow(), names));
+            false
+        });
+        result.expect("called once")
+    }
+
+    /// To wait for more than that.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        Told(self.names_in.subscribe(), self.grants.subscribe())
     }
 
     /// Takes names in from the peer.
@@ -238,5 +322,27 @@ impl Link {
         let come = tokio::time::timeout(NAMES_WAIT_MAX, come).await;
         let known = come.map_err(|_| Refusal::Missing)?.map_err(|_| Refusal::Missing)?;
         Ok(with(&known))
+    }
+}
+
+/// Sends names in order. Whatever goes wrong here is the end of the connection: jobs are offered that rely on them.
+async fn send_names(
+    conn: net::endpoint::Link,
+    mut out: tokio::sync::OwnedMutexGuard<NamesOut>,
+    batches: Vec<NameBatch>,
+) {
+    let sent = async {
+        for batch in batches {
+            if out.stream.is_none() {
+                out.stream = Some(conn.open_uni().await?);
+            }
+            let stream = out.stream.as_mut().expect("opened above");
+            stream.send(&batch, limits::FRAME_BYTES_MAX).await?;
+        }
+        Ok::<(), StreamError>(())
+    };
+    if let Err(error) = sent.await {
+        tracing::debug!("{:?}: names could not be told: {error}", conn.peer);
+        conn.close(close::DONE, "names");
     }
 }

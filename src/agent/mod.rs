@@ -5,7 +5,8 @@
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
-//! | `serve` | jobs of others |
+//! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
+//! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
 //! | `command` | what `mesh peers` and the others ask |
@@ -21,13 +22,16 @@ pub mod wire;
 mod command;
 mod compile;
 mod compilers;
+mod fetch;
 mod local;
 mod mesh;
 mod nearby;
+mod pack;
 mod peers;
 mod phases;
 mod run;
 mod serve;
+mod share;
 mod submit;
 
 pub use run::{AgentError, Options, run};
@@ -76,7 +80,9 @@ pub struct Agent {
     links: Links,
     mesh: mesh::Mesh,
     peers: peers::Peers,
-    server: Option<serve::Server>,
+    server: Option<Arc<serve::Server>>,
+    /// Inputs as they went over the wire lately.
+    packs: pack::Packs,
     /// Why there is no server.
     no_sandbox: Option<String>,
     leases: AtomicU32,
@@ -140,7 +146,7 @@ impl Agent {
 
     /// Compilers that run here now, whoever's they are.
     fn running_here(&self) -> u32 {
-        self.local_leases() + self.server.as_ref().map_or(0, serve::Server::running)
+        self.local_leases() + self.server.as_ref().map_or(0, |server| server.running())
     }
 
     fn cores(&self) -> u32 {

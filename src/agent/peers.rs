@@ -369,6 +369,7 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
                     records_changed(agent);
                 }
             }
+            Ok(Control::Grant(grant)) => link.granted(grant),
             Ok(Control::Leaving) => {
                 link.set_load(mesh_proto::message::Load::default());
                 agent.links.wake();

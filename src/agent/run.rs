@@ -204,7 +204,8 @@ async fn make(
         registry,
         mesh,
         peers,
-        server,
+        server: server.map(Arc::new),
+        packs: super::pack::Packs::default(),
         no_sandbox,
     };
     Ok((Arc::new(agent), arrivals, events))
@@ -325,7 +326,7 @@ async fn leave(agent: &Arc<Agent>) {
     }
     let deadline = tokio::time::Instant::now() + DRAIN_MAX;
     let busy = || {
-        let serving = agent.server.as_ref().map_or(0, serve::Server::accepted);
+        let serving = agent.server.as_ref().map_or(0, |server| server.accepted());
         serving > 0 || agent.links.all().iter().any(|l| l.in_flight() > 0)
     };
     while busy() && tokio::time::Instant::now() < deadline {

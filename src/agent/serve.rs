@@ -1,50 +1,51 @@
 //! Runs jobs for peers (DO).
 
-use super::{Agent, link::Link};
+use super::{
+    Agent,
+    fetch::{self, Incoming},
+    link::Link,
+    pack::{self, PackError},
+    share,
+};
 use crate::{
     net::{
         channel::{Receiver, Sender},
         stream::StreamError,
     },
     sched::admit::{self, Ledger},
-    store::blobs::{BlobError, Blobs},
+    store::blobs::Blobs,
     worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
-    closure::{Entry, Node},
-    digest::Digest,
+    closure::Entry,
     exchange::provider::Provider,
+    frame,
     job::Refusal,
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
 };
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
-/// One blob must arrive within this time.
-const BLOB_TIME: Duration = Duration::from_secs(30);
-/// A job waits this long for another's fetch of the same blob before it asks itself.
-const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What this machine lends.
 #[derive(Debug)]
 pub(super) struct Server {
     worker: Arc<Worker>,
-    blobs: Arc<Blobs>,
+    pub(super) blobs: Arc<Blobs>,
+    /// Blobs that some job is being sent now.
+    pub(super) incoming: Incoming,
     slots: u32,
     /// Compilers that run.
     running: Arc<Semaphore>,
     accepted: Mutex<u32>,
     /// Numbers of slots that no job has.
     free: Mutex<Vec<u16>>,
-    /// Blobs that some job is being sent now.
-    fetches: Mutex<HashMap<Digest, watch::Receiver<()>>>,
 }
 
 /// A slot's number, for as long as a compiler runs in it.
@@ -57,7 +58,7 @@ impl Drop for Slot<'_> {
 }
 
 /// An accepted offer.
-struct Accepted<'a>(&'a Agent, &'a Server);
+struct Accepted<'a>(&'a Agent, &'a Arc<Server>);
 
 impl Drop for Accepted<'_> {
     fn drop(&mut self) {
@@ -70,7 +71,8 @@ impl Server {
     pub(super) fn new(worker: Arc<Worker>, blobs: Arc<Blobs>, slots: u32) -> Self {
         let running = Arc::new(Semaphore::new(slots as usize));
         let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
-        Self { worker, blobs, slots, running, accepted: Mutex::new(0), free, fetches: Mutex::default() }
+        let incoming = Incoming::default();
+        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), free }
     }
 
     fn slot(&self) -> Option<Slot<'_>> {
@@ -117,7 +119,8 @@ pub(super) async fn streams(agent: Arc<Agent>, link: Arc<Link>) {
         tokio::spawn(async move {
             let end = stream(&agent, &link, sender, receiver).await;
             match end {
-                Ok(whole) => agent.records().served(whole),
+                Ok(Some(whole)) => agent.records().served(whole),
+                Ok(None) => return,
                 Err(e) => {
                     tracing::debug!("a job of {} ended early: {e}", link.name());
                     agent.records().served(false);
@@ -128,9 +131,22 @@ pub(super) async fn streams(agent: Arc<Agent>, link: Arc<Link>) {
     }
 }
 
-/// One stream. `Ok(true)` if the job ran to its end.
-async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Receiver) -> Result<bool, StreamError> {
-    let StreamHead::Job(offer) = inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await?;
+/// One stream. `true` if it was for a job that ran to its end; nothing if it was for no job.
+async fn stream(
+    agent: &Arc<Agent>,
+    link: &Link,
+    mut out: Sender,
+    mut inp: Receiver,
+) -> Result<Option<bool>, StreamError> {
+    let offer = match inp.receive(limits::FRAME_BYTES_MAX, HEAD_TIME).await? {
+        StreamHead::Job(offer) => offer,
+        StreamHead::Fetch(fetch) => {
+            if let Err(e) = share::give(agent, link, *fetch, out).await {
+                tracing::debug!("{} did not get all that it asked for: {e}", link.name());
+            }
+            return Ok(None);
+        }
+    };
     let ran = match accept(agent, link) {
         Ok((server, accepted)) => {
             let stopped = out.stopped();
@@ -152,15 +168,18 @@ async fn stream(agent: &Arc<Agent>, link: &Link, mut out: Sender, mut inp: Recei
         }
         Ok(ran) => {
             let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
-            out.send(&Answer::Done(Box::new(ran.outcome)), most).await?;
-            for file in ran.files {
-                let bytes = tokio::task::spawn_blocking(move || read_all(file)).await;
-                out.send_blob(&bytes.map_err(|_| StreamError::Late)?.map_err(StreamError::Sink)?).await?;
-            }
+            let done = frame::encode(&Answer::Done(Box::new(ran.outcome)), most)?;
+            let sent = pack::send(&mut out, done, move |packer| {
+                ran.files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Sink)?))
+            });
+            sent.await.map_err(|error| match error {
+                PackError::Stream(error) => error,
+                PackError::Content => StreamError::Finished,
+            })?;
         }
     }
     out.finish();
-    Ok(whole)
+    Ok(Some(whole))
 }
 
 fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
@@ -169,7 +188,7 @@ fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Server, Accepted<'a>), Refusal> {
+fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Arc<Server>, Accepted<'a>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
@@ -186,7 +205,7 @@ fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Server, Accepted<'a>
 /// Fetches what is missing, waits for a slot, runs the job.
 async fn job(
     agent: &Arc<Agent>,
-    server: &Server,
+    server: &Arc<Server>,
     link: &Link,
     offer: Offer,
     out: &mut Sender,
@@ -200,7 +219,7 @@ async fn job(
         Ok(Ok(provider)) => provider,
         Ok(Err(refusal)) | Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Err(refusal) = fetch(server, &mut provider, out, inp).await? {
+    if let Err(refusal) = fetch::fetch(agent, server, link, &offer.sources, &mut provider, out, inp).await? {
         return Ok(Err(refusal));
     }
     let Ok(_running) = server.running.acquire().await else { return Ok(Err(Refusal::Leaving)) };
@@ -218,74 +237,4 @@ async fn job(
         ran.outcome.usage.stage_us += staged;
         ran
     }))
-}
-
-/// Gets the content that is not here, each blob once over all jobs.
-async fn fetch(
-    server: &Server,
-    provider: &mut Provider,
-    out: &mut Sender,
-    inp: &mut Receiver,
-) -> Result<Result<(), Refusal>, StreamError> {
-    wait_for_others(server, provider).await;
-    let blobs = &server.blobs;
-    let missing = provider.missing(|digest| blobs.has(digest));
-    if provider.awaited().is_none() {
-        return Ok(Ok(()));
-    }
-    let (done, waiting) = watch::channel(());
-    let mine = Mine { server, digests: provider.all_awaited(), _done: done };
-    for digest in &mine.digests {
-        server.fetches.lock().expect("no panic while held").insert(*digest, waiting.clone());
-    }
-    out.send(&Answer::Missing(missing), limits::FRAME_BYTES_MAX).await?;
-    while let Some((digest, size)) = provider.awaited() {
-        let bytes = tokio::time::timeout(BLOB_TIME, inp.receive_blob(size, digest)).await;
-        let bytes = bytes.map_err(|_| StreamError::Late)??;
-        provider.received(&bytes).map_err(|_| StreamError::Blob)?;
-        let blobs = server.blobs.clone();
-        let put = tokio::task::spawn_blocking(move || blobs.put(&digest, &bytes)).await;
-        match put {
-            Ok(Ok(())) => {}
-            Ok(Err(BlobError::DiskFull)) => return Ok(Err(Refusal::Disk)),
-            _ => return Ok(Err(Refusal::Missing)),
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// Blobs on their way to this job.
-struct Mine<'a> {
-    server: &'a Server,
-    digests: Vec<Digest>,
-    /// Dropped with it: who waits sees the end.
-    _done: watch::Sender<()>,
-}
-
-impl Drop for Mine<'_> {
-    fn drop(&mut self) {
-        let mut fetches = self.server.fetches.lock().expect("no panic while held");
-        for digest in &self.digests {
-            fetches.remove(digest);
-        }
-    }
-}
-
-/// If another job is being sent something that this one needs too, waits for that, within bounds.
-async fn wait_for_others(server: &Server, provider: &Provider) {
-    let others: Vec<watch::Receiver<()>> = {
-        let fetches = server.fetches.lock().expect("no panic while held");
-        if fetches.is_empty() {
-            return;
-        }
-        let digest = |e: &Entry| if let Node::File(file) = &e.node { Some(file.digest) } else { None };
-        provider.entries().filter_map(|e| fetches.get(&digest(e)?).cloned()).collect()
-    };
-    let all = async {
-        for mut other in others {
-            // An error is the end of the other's fetch.
-            while other.changed().await.is_ok() {}
-        }
-    };
-    let _ = tokio::time::timeout(FETCH_WAIT_MAX, all).await;
 }

@@ -1,9 +1,16 @@
 //! Offers a job to a peer and brings its outcome back (DO).
 
-use super::link::{Link, LinkError};
+use super::{
+    Agent,
+    link::{Link, LinkError},
+    pack::{self, PackError},
+};
 use crate::{
-    inputs::{Closure, Retired},
-    net::stream::StreamError,
+    inputs::Closure,
+    net::{
+        channel::{Receiver, Sender},
+        stream::StreamError,
+    },
     sched::retry::Failure,
 };
 use mesh_proto::{
@@ -15,12 +22,17 @@ use mesh_proto::{
     },
     job::{Job, Outcome},
     limits,
-    message::{Answer, Offer, StreamHead},
+    message::{Answer, OfferedJob, OfferedParts},
 };
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How long a peer may take over its answer beyond the job's own wall time: waiting for a slot, fetching, staging.
 const ANSWER_SLACK: Duration = Duration::from_secs(60);
+/// How long one output may take to arrive: the largest one over a slow wireless network.
+const OUTPUT_TIME: Duration = Duration::from_secs(120);
+/// Outputs of so many bytes together are unpacked on the network's thread: a task would cost as much.
+const UNPACK_HERE_BYTES_MAX: u64 = 32 << 10;
 
 /// Why there is no outcome.
 #[derive(Debug)]
@@ -64,36 +76,65 @@ fn read(entry: &Entry) -> Option<Vec<u8>> {
 
 /// Offers `job` on `link`. Dropping the future cancels the job there.
 pub(super) async fn submit(
-    link: &Arc<Link>,
+    agent: &Arc<Agent>,
+    link: &Link,
     job: &Job,
     closure: &Closure,
-    retired: &Retired,
 ) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
     let _held = link.hold();
-    let named = link.name_closure(closure, retired).await?;
+    let named = link.name_closure(closure, &agent.retired, &agent.links).await?;
+    let mut claimed = named.claimed;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
-    let offer = Offer { job: job.clone(), batches: named.batches, closure: named.set };
-    let wall = Duration::from_millis(offer.job.wall_ms_max) + ANSWER_SLACK;
+    let wall = Duration::from_millis(job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
-    sender.send(&StreamHead::Job(Box::new(offer)), limits::FRAME_BYTES_MAX).await?;
+    let (batches, closure, sources) = (named.batches, &named.set, &named.sources);
+    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources });
+    sender.send(&offer, limits::FRAME_BYTES_MAX).await?;
     loop {
         let answer: Answer = receiver.receive(limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX, wall).await?;
         match machine.answer(answer).map_err(SubmitError::Violation)? {
             Step::Send(files) => {
-                for entry in files {
-                    let read = tokio::task::spawn_blocking(move || read(&entry)).await;
-                    let bytes = read.ok().flatten().ok_or(SubmitError::Changed)?;
-                    sender.send_blob(&bytes).await?;
-                }
+                claimed.keep();
+                let (count, bytes) = (files.len(), send(agent, &mut sender, files).await?);
+                tracing::debug!("{} was sent {count} inputs in {bytes} bytes", link.name());
             }
             Step::Refused(refusal) => return Err(SubmitError::Failed(Failure::Refused(refusal))),
             Step::Receive(outcome) => {
-                let mut bytes = Vec::with_capacity(outcome.outputs.len());
-                for output in &outcome.outputs {
-                    bytes.push(receiver.receive_blob(output.size, output.digest).await?);
-                }
+                claimed.keep();
+                let bytes = receive(&mut receiver, &outcome).await?;
                 return Ok((*outcome, bytes));
             }
         }
     }
+}
+
+/// Reads, checks and packs files in one blocking task, and sends them.
+async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Entry>>) -> Result<u64, SubmitError> {
+    let packing = agent.clone();
+    let sent = pack::send(sender, Vec::new(), move |packer| {
+        files.iter().try_for_each(|entry| {
+            let Node::File(file) = &entry.node else { return Err(PackError::Content) };
+            packer.kept(&packing.packs, file.digest, || read(entry))
+        })
+    });
+    sent.await.map_err(|error| match error {
+        PackError::Content => SubmitError::Changed,
+        PackError::Stream(error) => error.into(),
+    })
+}
+
+/// Receives the outputs. Large ones are unpacked off the network's thread.
+async fn receive(receiver: &mut Receiver, outcome: &Outcome) -> Result<Vec<Vec<u8>>, StreamError> {
+    let mut packed = Vec::with_capacity(outcome.outputs.len());
+    let mut bytes = 0;
+    for output in &outcome.outputs {
+        let blob = timeout(OUTPUT_TIME, receiver.receive_packed(output.size)).await;
+        packed.push((output.digest, blob.unwrap_or(Err(StreamError::Late))?));
+        bytes += output.size;
+    }
+    let unpack = move || packed.into_iter().map(|(digest, blob)| blob.unpack(&digest)).collect();
+    if bytes <= UNPACK_HERE_BYTES_MAX {
+        return unpack();
+    }
+    tokio::task::spawn_blocking(unpack).await.unwrap_or(Err(StreamError::Finished))
 }

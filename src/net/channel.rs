@@ -2,7 +2,7 @@
 
 use super::{
     endpoint::Link,
-    stream::{self, StreamError},
+    stream::{self, Packed, StreamError},
 };
 use mesh_proto::digest::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
@@ -54,6 +54,14 @@ impl Sender {
         stream::send_blob(&mut self.stream, bytes).await
     }
 
+    /// Sends bytes that are frames and packed blobs already.
+    ///
+    /// # Errors
+    /// If the stream broke.
+    pub async fn send_bytes(&mut self, wire: &[u8]) -> Result<(), StreamError> {
+        Ok(self.stream.write_all(wire).await?)
+    }
+
     /// Ends the stream: everything was said.
     pub fn finish(mut self) {
         self.finished = true;
@@ -84,6 +92,14 @@ impl Receiver {
         deadline: Duration,
     ) -> Result<T, StreamError> {
         stream::recv(&mut self.0, bytes_max, deadline).await
+    }
+
+    /// Receives a blob of exactly this size as it is on the wire; when it must have come is the caller's to say.
+    ///
+    /// # Errors
+    /// If the stream broke, or the blocks cannot be those of so many bytes.
+    pub async fn receive_packed(&mut self, size: u64) -> Result<Packed, StreamError> {
+        stream::recv_packed(&mut self.0, size).await
     }
 
     /// Receives a blob of exactly this size and digest.

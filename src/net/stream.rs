@@ -117,7 +117,19 @@ fn pack(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok([&header(plain.len(), 0)[..], plain].concat())
 }
 
-/// Sends a blob whose size and digest the receiver knows. Compresses what is worth it.
+/// Appends a blob to `wire` as it goes over the wire. Compresses what is worth it: not on the network's thread, unless it
+/// is small.
+///
+/// # Errors
+/// If the compressor fails.
+pub fn pack_blob(bytes: &[u8], wire: &mut Vec<u8>) -> Result<(), StreamError> {
+    for block in bytes.chunks(BLOCK_BYTES) {
+        wire.extend_from_slice(&pack(block).map_err(StreamError::Compress)?);
+    }
+    Ok(())
+}
+
+/// Sends a blob whose size and digest the receiver knows.
 ///
 /// # Errors
 /// If the stream broke.
@@ -131,6 +143,104 @@ pub async fn send_blob(stream: &mut SendStream, bytes: &[u8]) -> Result<(), Stre
         }
     }
     Ok(())
+}
+
+/// A blob as it came: neither unpacked nor checked.
+#[derive(Debug)]
+pub struct Packed {
+    size: u64,
+    blocks: Vec<Block>,
+}
+
+/// A block as it came, and what it will hold.
+#[derive(Debug)]
+struct Block {
+    compressed: bool,
+    wire: Vec<u8>,
+    plain_len: usize,
+}
+
+impl Block {
+    fn unpack(self) -> Result<Vec<u8>, StreamError> {
+        if !self.compressed {
+            return Ok(self.wire);
+        }
+        let plain = unpack(&self.wire, self.plain_len).map_err(|_| StreamError::Blob)?;
+        if plain.len() == self.plain_len { Ok(plain) } else { Err(StreamError::Blob) }
+    }
+}
+
+impl Packed {
+    /// The size that it was declared with, bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How much memory it takes, bytes.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.wire.len()).sum()
+    }
+
+    /// Its content, if it is what `digest` says.
+    ///
+    /// # Errors
+    /// [`StreamError::Blob`] if it is not.
+    pub fn unpack(self, digest: &Digest) -> Result<Vec<u8>, StreamError> {
+        let mut blocks = self.blocks.into_iter();
+        let mut bytes = blocks.next().map_or_else(|| Ok(Vec::new()), Block::unpack)?;
+        for block in blocks {
+            bytes.extend_from_slice(&block.unpack()?);
+        }
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(StreamError::Blob) }
+    }
+
+    /// Its content, block by block, unchecked; a block that cannot be unpacked is an error of the reader's.
+    #[must_use]
+    pub fn reader(self) -> Unpacking {
+        Unpacking { blocks: self.blocks.into_iter(), plain: std::io::Cursor::default() }
+    }
+}
+
+/// Reads what a [`Packed`] holds.
+#[derive(Debug)]
+pub struct Unpacking {
+    blocks: std::vec::IntoIter<Block>,
+    plain: std::io::Cursor<Vec<u8>>,
+}
+
+impl std::io::Read for Unpacking {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let got = self.plain.read(into)?;
+            if got > 0 || into.is_empty() {
+                return Ok(got);
+            }
+            let Some(block) = self.blocks.next() else { return Ok(0) };
+            let plain = block.unpack().map_err(|_| std::io::ErrorKind::InvalidData)?;
+            self.plain = std::io::Cursor::new(plain);
+        }
+    }
+}
+
+/// Receives a blob of exactly `size` bytes as it is on the wire. What it holds in memory has come: nothing is made room for
+/// because it was declared.
+///
+/// # Errors
+/// If the stream broke, or the blocks cannot be those of so many bytes.
+pub async fn recv_packed(stream: &mut RecvStream, size: u64) -> Result<Packed, StreamError> {
+    if size > limits::BLOB_BYTES_MAX {
+        return Err(StreamError::Blob);
+    }
+    let mut blocks = Vec::new();
+    let mut left = size;
+    while left > 0 {
+        let plain_len = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        blocks.push(recv_block(stream, plain_len).await?);
+        left -= plain_len as u64;
+    }
+    Ok(Packed { size, blocks })
 }
 
 /// Receives a blob of exactly `size` bytes with this digest, handing over each block as it comes. What was handed over
@@ -154,7 +264,7 @@ pub async fn recv_blob_into(
     while left > 0 {
         let plain_len = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
         let block = recv_block(stream, plain_len);
-        let plain = tokio::time::timeout(deadline, block).await.unwrap_or(Err(StreamError::Late))?;
+        let plain = tokio::time::timeout(deadline, block).await.unwrap_or(Err(StreamError::Late))?.unpack()?;
         hasher.update(&plain);
         take(&plain).map_err(StreamError::Sink)?;
         left -= plain.len() as u64;
@@ -181,7 +291,7 @@ pub async fn recv_blob(
     Ok(bytes)
 }
 
-async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Vec<u8>, StreamError> {
+async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Block, StreamError> {
     let mut header = [0; 4];
     read(stream, &mut header).await?;
     let header = u32::from_le_bytes(header);
@@ -195,11 +305,7 @@ async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Vec<u8>
     }
     let mut wire = vec![0; wire_len];
     read(stream, &mut wire).await?;
-    if !compressed {
-        return Ok(wire);
-    }
-    let plain = unpack(&wire, plain_len).map_err(|_| StreamError::Blob)?;
-    if plain.len() == plain_len { Ok(plain) } else { Err(StreamError::Blob) }
+    Ok(Block { compressed, wire, plain_len })
 }
 
 fn unpack(wire: &[u8], plain_len: usize) -> std::io::Result<Vec<u8>> {

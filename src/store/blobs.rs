@@ -97,6 +97,32 @@ impl Drop for Pin<'_> {
     }
 }
 
+/// A look at the store, which nobody else can change meanwhile. Not to be held over a wait.
+#[derive(Debug)]
+pub struct Look<'a> {
+    index: MutexGuard<'a, Index>,
+    unverified: Vec<Digest>,
+}
+
+impl Look<'_> {
+    /// Whether a blob is here, and marks it as used. One that an earlier run left counts as here for now, and is noted.
+    pub fn has(&mut self, digest: &Digest) -> bool {
+        let now = self.index.uses;
+        let Some(stored) = self.index.entries.get_mut(digest) else { return false };
+        stored.last_used = now;
+        if !stored.verified {
+            self.unverified.push(*digest);
+        }
+        true
+    }
+
+    /// Those of which an earlier run left the bytes: [`Blobs::has`] checks them, which takes the disk.
+    #[must_use]
+    pub fn unverified(self) -> Vec<Digest> {
+        self.unverified
+    }
+}
+
 impl Blobs {
     /// Opens the store below this cache directory, making it if need be, and takes stock.
     ///
@@ -134,7 +160,14 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Mismatch`], or what the disk says.
     pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
-        self.put_stream(digest, &mut &*bytes, bytes.len() as u64)
+        if Digest::of(bytes) != *digest {
+            return Err(BlobError::Mismatch);
+        }
+        self.keep(digest, |incoming| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(incoming)?;
+            file.write_all(bytes)?;
+            Ok(bytes.len() as u64)
+        })
     }
 
     /// Stores all that `from` gives, if it is the content of `digest` and no more than `bytes_max` bytes.
@@ -142,14 +175,30 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Mismatch`], [`BlobError::TooLarge`], or what reading or the disk says. Nothing is left then.
     pub fn put_stream(&self, digest: &Digest, from: &mut impl Read, bytes_max: u64) -> Result<(), BlobError> {
+        self.keep(digest, |incoming| receive(incoming, digest, from, bytes_max))
+    }
+
+    /// Has a file written beside the store, and takes it in if it was written well: `write` answers for its content.
+    fn keep(&self, digest: &Digest, write: impl FnOnce(&Path) -> Result<u64, BlobError>) -> Result<(), BlobError> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let incoming = self.folder.join(layout::INCOMING).join(format!("{}-{serial}", std::process::id()));
-        let result = self.receive(&incoming, digest, from, bytes_max);
-        if result.is_err() {
+        let kept = write(&incoming).and_then(|bytes| {
+            let target = self.path(digest);
+            match std::fs::rename(&incoming, &target) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let parent = target.parent().unwrap_or(&self.folder);
+                    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+                    std::fs::rename(&incoming, &target)?;
+                }
+                other => other?,
+            }
+            Ok(bytes)
+        });
+        if kept.is_err() {
             // It may not exist; the next start sweeps whatever stays.
             let _ = std::fs::remove_file(&incoming);
         }
-        let bytes = result?;
+        let bytes = kept?;
         let mut index = self.index();
         index.insert(*digest, bytes);
         if index.bytes > self.bytes_max {
@@ -158,38 +207,12 @@ impl Blobs {
         Ok(())
     }
 
-    fn receive(&self, to: &Path, digest: &Digest, from: &mut impl Read, bytes_max: u64) -> Result<u64, BlobError> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut bytes = 0;
-        loop {
-            let got = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(got) => got,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            bytes += got as u64;
-            if bytes > bytes_max {
-                return Err(BlobError::TooLarge);
-            }
-            hasher.update(&buffer[..got]);
-            file.write_all(&buffer[..got])?;
-        }
-        if Digest(*hasher.finalize().as_bytes()) != *digest {
-            return Err(BlobError::Mismatch);
-        }
-        let target = self.path(digest);
-        match std::fs::rename(to, &target) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let parent = target.parent().unwrap_or(&self.folder);
-                DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-                std::fs::rename(to, &target)?;
-            }
-            other => other?,
-        }
-        Ok(bytes)
+    /// Which blobs are here, many questions at once and without the disk.
+    #[must_use]
+    pub fn look(&self) -> Look<'_> {
+        let mut index = self.index();
+        index.uses += 1;
+        Look { index, unverified: Vec::new() }
     }
 
     /// Whether the blob is here and whole; marks it as used.
@@ -277,6 +300,29 @@ impl Blobs {
         // No code under the lock can leave the index half changed.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes a file of all that `from` gives, if it is the content of `digest` and no more than `bytes_max` bytes.
+fn receive(to: &Path, digest: &Digest, from: &mut impl Read, bytes_max: u64) -> Result<u64, BlobError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0;
+    loop {
+        let got = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        bytes += got as u64;
+        if bytes > bytes_max {
+            return Err(BlobError::TooLarge);
+        }
+        hasher.update(&buffer[..got]);
+        file.write_all(&buffer[..got])?;
+    }
+    if Digest(*hasher.finalize().as_bytes()) == *digest { Ok(bytes) } else { Err(BlobError::Mismatch) }
 }
 
 impl Index {

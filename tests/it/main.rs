@@ -5,6 +5,7 @@
 //! - `inputs`    headers that appear, vanish and change
 //! - `launcher`  the ways to call it, and bad input
 //! - `faults`    agents and peers killed, frozen, absent; disks full
+//! - `share`     inputs from one provider to another, with the client's grant
 //! - `trust`     who gets in, and whose compiler counts
 //!
 //! Linux, because only there a machine serves yet. What this machine lacks is skipped visibly, and is a failure under
@@ -18,4 +19,5 @@ mod env;
 mod faults;
 mod inputs;
 mod launcher;
+mod share;
 mod trust;

@@ -249,7 +249,7 @@ impl World {
         }
         self.see(Seen::Offered { request: id, peer });
         self.note("offered", [m, peer, usize::try_from(id).expect("few")]);
-        let offer = Offer { job, batches, closure: set };
+        let offer = Offer { job, batches, closure: set, sources: vec![] };
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         self.set_timer(m, id, WALL + ANSWER_SLACK);
     }

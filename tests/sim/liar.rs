@@ -30,7 +30,7 @@ pub(crate) enum Lie {
     Garbage,
     Reset,
     AsksForStrangers,
-    AsksTwice,
+    AsksTooOften,
     DoneAtOnce,
     OutsideOutput,
     DeeperOutput,
@@ -51,7 +51,7 @@ impl Lie {
         Self::Garbage,
         Self::Reset,
         Self::AsksForStrangers,
-        Self::AsksTwice,
+        Self::AsksTooOften,
         Self::DoneAtOnce,
         Self::OutsideOutput,
         Self::DeeperOutput,
@@ -91,8 +91,8 @@ impl World {
                 let strangers = NumberSet::new(&mut vec![0, 1, 2, 100_000]);
                 self.send(m, conn, stream, &Answer::Missing(strangers));
             }
-            Lie::AsksTwice => {
-                for _ in 0..2 {
+            Lie::AsksTooOften => {
+                for _ in 0..=limits::MISSING_ROUNDS_MAX {
                     self.send(m, conn, stream, &Answer::Missing(NumberSet::default()));
                 }
             }
@@ -200,7 +200,7 @@ impl World {
         let namer = &self.machines[m].ends[&conn].namer;
         let (batches, mut numbers) = (namer.batches(), (0..namer.count().min(3)).collect());
         let job = job("lie.c", toolchain(0));
-        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers) };
+        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers), sources: vec![] };
         change(&mut offer);
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
@@ -211,7 +211,7 @@ impl World {
         let digest = Digest(std::array::from_fn(|_| self.clock.random.next().to_le_bytes()[0]));
         let file = File { digest, size, mtime_s: 0, mtime_ns: 0, executable: false, inode: 0 };
         let entry = Entry { path: object_path("lie"), node: Node::File(file) };
-        let key = u32::MAX - u32::try_from(self.step % 1_000_000).expect("small");
+        let key = 2_000_000 - u32::try_from(self.step % 1_000_000).expect("small");
         let end = self.machines[m].ends.get_mut(&conn).expect("looked at above");
         let (side, number) = (end.side, end.namer.number(key, || entry).expect("few names"));
         let (news, batches) = (end.namer.take_batches(), end.namer.batches());
@@ -219,7 +219,8 @@ impl World {
         for batch in news {
             self.send(m, conn, names_stream, &batch);
         }
-        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure: NumberSet::new(&mut vec![number]) };
+        let closure = NumberSet::new(&mut vec![number]);
+        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure, sources: vec![] };
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         stream

@@ -45,7 +45,7 @@ pub(crate) struct LinkEnd {
     /// The records that this end greeted with.
     set: RecordSet,
     theirs: Option<Hello>,
-    pub(crate) namer: Namer<u32>,
+    pub(crate) namer: Namer,
     pub(crate) names: Names,
     pub(crate) load: Load,
     pub(crate) in_flight: u32,

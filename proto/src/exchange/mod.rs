@@ -3,15 +3,17 @@
 //! ```text
 //! requester                provider
 //!   Offer        ───────▶
-//!                ◀───────   Missing(numbers)        at most once
+//!                ◀───────   Missing(numbers)        at most twice
 //!   blobs        ───────▶
 //!                ◀───────   Done(outcome), blobs    or Refused
 //! ```
 //! A reset stream is cancellation, from either side, at any time. The machines know no socket: they are told what
-//! arrived and say what comes next, and they are where everything that the other side sends is checked.
+//! arrived and say what comes next, and they are where everything that the other side sends is checked. What a provider
+//! lacks it may have from another one: [`share`].
 
 pub mod provider;
 pub mod requester;
+pub mod share;
 
 /// The other side broke a rule; the stream is reset and the job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum Violation {
     /// A request for content that is not a file of the closure.
     #[error("a request for something outside of the closure")]
     NotInClosure,
+    /// A blob that was not asked for.
+    #[error("a blob that was not asked for")]
+    NotAsked,
     /// An output outside of the directories that the job named, twice, out of order, or too large.
     #[error("an output that the job does not allow")]
     Output,

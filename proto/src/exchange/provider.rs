@@ -2,22 +2,33 @@
 
 use super::Violation;
 use crate::{
-    closure::{Entry, Node},
+    closure::{Entry, File, Node},
     digest::Digest,
     job::Refusal,
     limits,
     message::Offer,
     naming::{Names, NumberSet},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 /// An offer whose closure is known and within the limits.
 #[derive(Debug)]
 pub struct Provider {
-    /// The closure, by number.
-    closure: BTreeMap<u32, Arc<Entry>>,
+    /// The closure by number, ascending.
+    closure: Vec<(u32, Arc<Entry>)>,
     /// Files whose content was asked for and has not come, in the order in which it will.
-    awaited: std::collections::VecDeque<Arc<Entry>>,
+    awaited: VecDeque<(Digest, u64)>,
+}
+
+/// A file of the closure whose content is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lacking {
+    /// Its number.
+    pub number: u32,
+    /// Its content.
+    pub digest: Digest,
+    /// Its size, bytes.
+    pub size: u64,
 }
 
 impl Provider {
@@ -29,55 +40,71 @@ impl Provider {
         offer.job.check().map_err(|_| Refusal::Malformed)?;
         let numbers = offer.closure.numbers().map_err(|_| Refusal::Malformed)?;
         let entries = names.resolve(&offer.closure).map_err(|_| Refusal::Malformed)?;
-        let size = |e: &Arc<Entry>| if let Node::File(f) = &e.node { f.size } else { 0 };
-        let bytes = entries.iter().try_fold(0u64, |sum, e| sum.checked_add(size(e)));
-        let too_large = |e: &Arc<Entry>| size(e) > limits::BLOB_BYTES_MAX;
-        if bytes.is_none_or(|b| b > limits::JOB_INPUT_BYTES_MAX) || entries.iter().any(too_large) {
+        let mut files: Vec<(&Digest, u64)> = Vec::with_capacity(entries.len());
+        let mut bytes = 0u64;
+        for entry in &entries {
+            if let Node::File(file) = &entry.node {
+                files.push((&file.digest, file.size));
+                bytes = bytes.checked_add(file.size).ok_or(Refusal::Malformed)?;
+            }
+        }
+        if bytes > limits::JOB_INPUT_BYTES_MAX || files.iter().any(|(_, size)| *size > limits::BLOB_BYTES_MAX) {
             return Err(Refusal::Malformed);
         }
         // Content is fetched and checked once for each digest: another size beside it would never be looked at.
-        let mut sizes = BTreeMap::new();
-        let agrees = |e: &Arc<Entry>| match &e.node {
-            Node::File(f) => *sizes.entry(f.digest).or_insert(f.size) == f.size,
-            _ => true,
-        };
-        if !entries.iter().all(agrees) {
+        files.sort_unstable();
+        if files.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1) {
             return Err(Refusal::Malformed);
         }
-        Ok(Self { closure: numbers.into_iter().zip(entries).collect(), awaited: std::collections::VecDeque::new() })
+        Ok(Self { closure: numbers.into_iter().zip(entries).collect(), awaited: VecDeque::new() })
     }
 
     /// The closure, in order of its numbers.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.closure.values()
+        self.closure.iter().map(|(_, entry)| entry)
     }
 
-    /// Which files to ask for: those whose content `has` not, each content once. Called once.
-    pub fn missing(&mut self, has: impl Fn(&Digest) -> bool) -> NumberSet {
-        let mut seen = std::collections::HashSet::new();
-        let mut numbers = Vec::new();
+    /// The files whose content `has` not, in order of their numbers, each content once.
+    pub fn lacking(&self, mut has: impl FnMut(&Digest) -> bool) -> Vec<Lacking> {
+        let mut lacking: Vec<Lacking> = Vec::new();
         for (number, entry) in &self.closure {
-            if let Node::File(file) = &entry.node
-                && !has(&file.digest)
-                && seen.insert(file.digest)
+            if let Node::File(File { digest, size, .. }) = &entry.node
+                && !has(digest)
             {
-                numbers.push(*number);
-                self.awaited.push_back(entry.clone());
+                lacking.push(Lacking { number: *number, digest: *digest, size: *size });
             }
         }
-        NumberSet::new(&mut numbers)
+        lacking.sort_unstable_by_key(|file| (file.digest, file.number));
+        lacking.dedup_by_key(|file| file.digest);
+        lacking.sort_unstable_by_key(|file| file.number);
+        lacking
+    }
+
+    /// Asks for these, which are in order of their numbers: their blobs are awaited. What may be asked for is bounded by
+    /// [`limits::MISSING_ROUNDS_MAX`] calls, and each file once.
+    pub fn ask(&mut self, files: &[Lacking]) -> NumberSet {
+        self.awaited.extend(files.iter().map(|file| (file.digest, file.size)));
+        NumberSet::ascending(files.iter().map(|file| file.number))
+    }
+
+    /// Asks for all that `has` not.
+    pub fn missing(&mut self, has: impl FnMut(&Digest) -> bool) -> NumberSet {
+        let lacking = self.lacking(has);
+        self.ask(&lacking)
     }
 
     /// What the next blob must be: its digest and size. `None` once all have come.
     #[must_use]
     pub fn awaited(&self) -> Option<(Digest, u64)> {
-        self.awaited.front().and_then(|e| if let Node::File(f) = &e.node { Some((f.digest, f.size)) } else { None })
+        self.awaited.front().copied()
     }
 
-    /// The digests of everything that has not come.
-    #[must_use]
-    pub fn all_awaited(&self) -> Vec<Digest> {
-        self.awaited.iter().filter_map(|e| if let Node::File(f) = &e.node { Some(f.digest) } else { None }).collect()
+    /// The next blob has come, and its size and digest were checked.
+    ///
+    /// # Errors
+    /// If none was asked for.
+    pub fn came(&mut self) -> Result<(Digest, u64), Violation> {
+        self.awaited.pop_front().ok_or(Violation::OutOfTurn)
     }
 
     /// Takes the next blob: its bytes must be what was named.
@@ -97,7 +124,7 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{closure::File, job::Job, naming::NameBatch, path::AbsPath, toolchain::Fingerprint};
+    use crate::{job::Job, naming::NameBatch, path::AbsPath, toolchain::Fingerprint};
 
     fn file(path: &str, content: &[u8], size: u64) -> Entry {
         let digest = Digest::of(content);
@@ -118,7 +145,7 @@ mod tests {
             wall_ms_max: 1,
             strict: false,
         };
-        Offer { job, batches: 0, closure: NumberSet::new(&mut numbers.to_vec()) }
+        Offer { job, batches: 0, closure: NumberSet::new(&mut numbers.to_vec()), sources: vec![] }
     }
 
     fn names(entries: Vec<Entry>) -> Names {

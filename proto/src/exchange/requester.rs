@@ -9,7 +9,7 @@ use crate::{
     naming::NumberSet,
     path::AbsPath,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// What the requester does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,18 +22,16 @@ pub enum Step {
     Receive(Box<Outcome>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Offered,
-    Sent,
-    Over,
-}
-
 /// One job's exchange, seen from the client.
 #[derive(Debug)]
 pub struct Requester {
-    state: State,
-    closure: BTreeMap<u32, Arc<Entry>>,
+    /// How often the provider has said what it lacks.
+    rounds: usize,
+    over: bool,
+    /// The closure by number, ascending.
+    closure: Vec<(u32, Arc<Entry>)>,
+    /// The numbers that were asked for, ascending.
+    sent: Vec<u32>,
     output_dirs: Vec<AbsPath>,
 }
 
@@ -41,7 +39,11 @@ impl Requester {
     /// The exchange of a job that has just been offered with this closure.
     #[must_use]
     pub fn new(closure: impl IntoIterator<Item = (u32, Arc<Entry>)>, output_dirs: Vec<AbsPath>) -> Self {
-        Self { state: State::Offered, closure: closure.into_iter().collect(), output_dirs }
+        let mut closure: Vec<_> = closure.into_iter().collect();
+        if !closure.is_sorted_by_key(|(number, _)| *number) {
+            closure.sort_by_key(|(number, _)| *number);
+        }
+        Self { rounds: 0, over: false, closure, sent: Vec::new(), output_dirs }
     }
 
     /// Takes an answer.
@@ -49,28 +51,37 @@ impl Requester {
     /// # Errors
     /// If the provider broke a rule.
     pub fn answer(&mut self, answer: Answer) -> Result<Step, Violation> {
-        match (self.state, answer) {
-            (State::Over, _) | (State::Sent, Answer::Missing(_)) => Err(Violation::OutOfTurn),
-            (State::Offered, Answer::Missing(numbers)) => {
-                self.state = State::Sent;
+        match answer {
+            _ if self.over => Err(Violation::OutOfTurn),
+            Answer::Missing(_) if self.rounds == limits::MISSING_ROUNDS_MAX => Err(Violation::OutOfTurn),
+            Answer::Missing(numbers) => {
+                self.rounds += 1;
                 self.asked(&numbers).map(Step::Send)
             }
-            (_, Answer::Refused(refusal)) => {
-                self.state = State::Over;
+            Answer::Refused(refusal) => {
+                self.over = true;
                 Ok(Step::Refused(refusal))
             }
-            (_, Answer::Done(outcome)) => {
-                self.state = State::Over;
+            Answer::Done(outcome) => {
+                self.over = true;
                 self.check(&outcome)?;
                 Ok(Step::Receive(outcome))
             }
         }
     }
 
-    fn asked(&self, numbers: &NumberSet) -> Result<Vec<Arc<Entry>>, Violation> {
+    /// Everything is sent once: who asks again would make this end work for nothing.
+    fn asked(&mut self, numbers: &NumberSet) -> Result<Vec<Arc<Entry>>, Violation> {
         let numbers = numbers.numbers().map_err(|_| Violation::NotInClosure)?;
-        let file = |n: &u32| self.closure.get(n).filter(|e| matches!(e.node, Node::File(_))).cloned();
-        numbers.iter().map(|n| file(n).ok_or(Violation::NotInClosure)).collect()
+        if numbers.iter().any(|number| self.sent.binary_search(number).is_ok()) {
+            return Err(Violation::OutOfTurn);
+        }
+        let entry = |n: &u32| self.closure.binary_search_by_key(n, |(number, _)| *number).map(|at| &self.closure[at].1);
+        let file = |n: &u32| entry(n).ok().filter(|e| matches!(e.node, Node::File(_))).cloned();
+        let files = numbers.iter().map(|n| file(n).ok_or(Violation::NotInClosure)).collect();
+        self.sent.extend(numbers);
+        self.sent.sort_unstable();
+        files
     }
 
     fn check(&self, outcome: &Outcome) -> Result<(), Violation> {
@@ -143,7 +154,12 @@ mod tests {
     #[test]
     fn nothing_comes_twice_or_after_the_end() {
         let mut r = requester();
-        r.answer(missing(&[])).expect("first");
+        r.answer(missing(&[4])).expect("first");
+        assert_eq!(r.answer(missing(&[4])), Err(Violation::OutOfTurn));
+        let mut r = requester();
+        for _ in 0..limits::MISSING_ROUNDS_MAX {
+            r.answer(missing(&[])).expect("as often as allowed");
+        }
         assert_eq!(r.answer(missing(&[])), Err(Violation::OutOfTurn));
         r.answer(Answer::Refused(Refusal::Busy)).expect("allowed");
         assert_eq!(r.answer(done(&[])), Err(Violation::OutOfTurn));
