@@ -403,9 +403,18 @@ impl Graph {
     }
 
     fn read_file(&mut self, id: NodeId, follow: bool) -> Done {
+        if let Some((digest, scan)) = self.recall_content(id, follow) {
+            let (stat, good) = (self.node(id).stat, self.node(id).checked);
+            let text = scan.map(|scan| self.text(scan));
+            self.keep_content(id, FileData { read: Read { stat, settled: true, good }, digest, text });
+            return Ok(());
+        }
         let mut bytes = std::mem::take(&mut self.buffer);
         let read = self.read_content(id, &mut bytes);
-        let done = read.map(|read| self.keep_content(id, read, &bytes, follow));
+        let done = read.map(|read| {
+            let file = self.take_in(id, read, &bytes, follow);
+            self.keep_content(id, file);
+        });
         bytes.clear();
         bytes.shrink_to(BUFFER_BYTES_MAX);
         self.buffer = bytes;
@@ -434,7 +443,7 @@ impl Graph {
         Err(Reason::Changing.into())
     }
 
-    fn keep_content(&mut self, id: NodeId, read: Read, bytes: &[u8], follow: bool) {
+    fn take_in(&mut self, id: NodeId, read: Read, bytes: &[u8], follow: bool) -> FileData {
         let digest = Digest::of(bytes);
         let path = &self.node(id).path;
         let is_asm = [&b".S"[..], b".s", b".sx", b".asm", b".inc"].iter().any(|end| path.ends_with(end));
@@ -447,16 +456,19 @@ impl Graph {
             None if follow => Some(self.text(scan::scan(bytes, is_asm))),
             None => None,
         };
-        let node = self.node_mut(id);
-        let is_same =
-            matches!(&node.data, Data::File(before) if before.digest == digest && before.read.stat == read.stat);
+        FileData { read, digest, text }
+    }
+
+    fn keep_content(&mut self, id: NodeId, file: FileData) {
+        let is_same = matches!(&self.node(id).data,
+            Data::File(before) if before.digest == file.digest && before.read.stat == file.read.stat);
         if !is_same {
             self.retire(id);
         }
         let node = self.node_mut(id);
-        node.stat = read.stat;
-        node.checked = node.checked.max(read.good);
-        node.data = Data::File(Box::new(FileData { read, digest, text }));
+        node.stat = file.read.stat;
+        node.checked = node.checked.max(file.read.good);
+        node.data = Data::File(Box::new(file));
     }
 
     fn text(&mut self, mut scan: scan::Scan) -> Arc<Text> {
