@@ -38,6 +38,7 @@ impl Node {
             kind,
             stat: Stat::UNKNOWN,
             checked: 0,
+            proven: 0,
             entered: 0,
             followed: 0,
             data: Data::None,
@@ -145,7 +146,10 @@ impl Graph {
         let (is_first, kind_before) = (node.checked == 0, node.kind);
         node.checked = seen.max(1);
         node.kind = stat.map(|stat| stat.kind);
-        node.stat = stat.unwrap_or(Stat::UNKNOWN);
+        let stat_before = std::mem::replace(&mut node.stat, stat.unwrap_or(Stat::UNKNOWN));
+        if node.stat != stat_before {
+            node.proven = 0;
+        }
         if node.kind != kind_before {
             node.data = Data::None;
             node.vouched.trusted = 0;
@@ -187,21 +191,24 @@ impl Graph {
 
     /// Makes sure that a directory's names are known as of after the request's arrival. It must have been checked.
     pub(super) fn list(&mut self, id: NodeId) -> Done {
+        if self.is_proven(id) && self.kind(id) == Some(Kind::Dir) {
+            return Ok(());
+        }
         self.check(id)?;
         let (tick, guard) = (self.tick, self.guard(id));
         let node = self.node_mut(id);
         if node.kind != Some(Kind::Dir) {
             return Err(Reason::Changing.into());
         }
-        let (stat, checked) = (node.stat, node.checked);
+        let (stat, checked) = (&node.stat, node.checked);
         if let Data::Dir(dir) = &mut node.data {
             if guard != 0 && dir.guard == guard {
                 dir.read.good = dir.read.good.max(checked);
-                return Ok(());
+            } else if !dir.read.holds(stat, checked, tick) {
+                return self.list_anew(id);
             }
-            if dir.read.holds(&stat, checked, tick) {
-                return Ok(());
-            }
+            node.proven = dir.read.good;
+            return Ok(());
         }
         self.list_anew(id)
     }
@@ -221,6 +228,7 @@ impl Graph {
         let node = self.node_mut(id);
         node.stat = read.stat;
         node.checked = node.checked.max(read.good);
+        node.proven = read.good;
         let mut asked = FastMap::default();
         let mut is_other = false;
         if let Data::Dir(before) = std::mem::take(&mut node.data) {
@@ -384,19 +392,29 @@ impl Graph {
         Ok(self.resolve_within(parent, &target, trail, links)?.map(|found| found.end))
     }
 
+    /// Whether what was read of a path is known to be right for the request without looking further.
+    fn is_proven(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        node.proven >= self.tick && node.proven > 0
+    }
+
     /// Makes sure that a file's content is known as of after the request's arrival, scanned if `follow`.
     pub(super) fn load(&mut self, id: NodeId, follow: bool) -> Done {
-        self.check(id)?;
+        let is_proven = self.is_proven(id);
+        if !is_proven {
+            self.check(id)?;
+        }
         let tick = self.tick;
         let node = self.node_mut(id);
         if node.kind != Some(Kind::File) {
             return Err(Reason::Changing.into());
         }
-        let (stat, checked) = (node.stat, node.checked);
+        let (stat, checked) = (&node.stat, node.checked);
         if let Data::File(file) = &mut node.data
-            && file.read.holds(&stat, checked, tick)
+            && (is_proven || file.read.holds(stat, checked, tick))
             && (file.text.is_some() || !follow)
         {
+            node.proven = file.read.good;
             return Ok(());
         }
         self.read_file(id, follow)
@@ -468,6 +486,7 @@ impl Graph {
         let node = self.node_mut(id);
         node.stat = file.read.stat;
         node.checked = node.checked.max(file.read.good);
+        node.proven = file.read.good;
         node.data = Data::File(Box::new(file));
     }
 
