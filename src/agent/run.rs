@@ -13,7 +13,10 @@ use crate::{
     },
     places::Places,
     sched::admit,
-    store::blobs::{self, Blobs},
+    store::{
+        blobs::{self, Blobs},
+        layout,
+    },
     toolchain::{MeshBinary, Registry, Searcher},
     worker::run::Worker,
 };
@@ -50,6 +53,10 @@ const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebr
 const SCAN_QUIET: Duration = Duration::from_secs(30);
 /// The compilers that most builds name, lent from the start.
 const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
+/// What is known of inputs is written this often at most, seconds, and when the agent ends.
+const SAVE_INPUTS_EVERY_S: u64 = 300;
+/// Files that must have been read anew before that is worth it.
+const LEARNED_MIN: u64 = 16;
 /// The agent's address may be any of the host's.
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -177,7 +184,8 @@ async fn make(
         Err(why) => (None, Some(why)),
     };
     let peers = peers::Peers::new(&places.state, endpoint, inviter, &config.peers);
-    let graph = Graph::new();
+    let mut graph = Graph::new();
+    graph.load_from(&layout::inputs(&places.cache));
     let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
     let agent = Agent {
         places: places.clone(),
@@ -298,7 +306,7 @@ async fn publish(agent: Arc<Agent>) {
 /// Once a second: takes away the marker that a launcher left when this agent was frozen, and keeps what is announced true.
 async fn housekeep(agent: Arc<Agent>) {
     let marker = agent.places.frozen_marker();
-    let (mut seconds, mut announced) = (0u64, None);
+    let (mut seconds, mut announced, mut saved) = (0u64, None, 0);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         seconds += 1;
@@ -310,10 +318,34 @@ async fn housekeep(agent: Arc<Agent>) {
                 agent.announce();
             }
         }
+        if seconds.is_multiple_of(SAVE_INPUTS_EVERY_S) {
+            let (saving, mut so_far) = (agent.clone(), saved);
+            let done = tokio::task::spawn_blocking(move || {
+                save_inputs(&saving, &mut so_far);
+                so_far
+            });
+            saved = done.await.unwrap_or(saved);
+        }
         if marker.exists() {
             tracing::warn!("this agent was frozen for a while; launchers compiled without it");
             let _ = std::fs::remove_file(&marker);
         }
+    }
+}
+
+/// Writes what is known of the files that units read, if that is worth it.
+fn save_inputs(agent: &Agent, saved: &mut u64) {
+    let graph = agent.graph();
+    let learned = graph.learned();
+    if learned.saturating_sub(*saved) < LEARNED_MIN {
+        return;
+    }
+    let content = graph.saved();
+    // Written without the lock: units wait for it.
+    drop(graph);
+    *saved = learned;
+    if let Err(error) = crate::inputs::memory::write(&layout::inputs(&agent.places.cache), &content) {
+        tracing::debug!(%error, "what is known of inputs was not kept");
     }
 }
 
@@ -334,5 +366,6 @@ async fn leave(agent: &Arc<Agent>) {
     }
     super::nearby::goodbye(agent).await;
     agent.records().write(&agent.places.state);
+    save_inputs(agent, &mut 0);
     agent.peers.endpoint.close("leaving").await;
 }

@@ -22,6 +22,7 @@ mod basis;
 pub mod deps;
 mod lex;
 mod locale;
+pub mod memory;
 mod node;
 mod retired;
 pub mod scan;
@@ -169,6 +170,7 @@ pub struct Graph {
     /// By directory, the paths in it that have or had entries.
     told: FastMap<NodeId, told::Told>,
     watches: vouch::Watches,
+    memory: memory::Memory,
     /// The compiler's own lists, by the command that they are of.
     kept: HashMap<Digest, ask::Kept>,
     /// Raised when a name that was asked for appears, vanishes or becomes something else: all lookups are done again.
@@ -209,6 +211,7 @@ impl Graph {
             config_ids: HashMap::new(),
             told: FastMap::default(),
             watches: vouch::Watches::default(),
+            memory: memory::Memory::default(),
             kept: HashMap::new(),
             version: 1,
             epoch: 0,

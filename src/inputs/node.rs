@@ -56,31 +56,34 @@ pub(super) fn name_hash(name: &[u8]) -> u64 {
     mix.finish()
 }
 
-/// What is known of one path.
+/// What is known of one path. A walk comes by thousands: what it looks at of each is in one line of the processor's cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Node {
-    pub(super) parent: NodeId,
-    /// The next node with the same key in the table of children.
-    pub(super) next: Option<NodeId>,
-    pub(super) path: Box<[u8]>,
-    /// `None`: nothing is there. Before the first check: what the directory's listing says.
-    pub(super) kind: Option<Kind>,
-    /// Before the first check: all zero.
-    pub(super) stat: Stat,
     /// The last arrival that came before the last check; 0 before the first.
     pub(super) checked: u64,
+    /// The last arrival that what was read is known to be right for.
+    pub(super) proven: u64,
+    pub(super) data: Data,
+    pub(super) vouched: Vouched,
+    pub(super) parent: NodeId,
     /// The walk that last entered it in its closure, and the one that last followed it as a source text.
     pub(super) entered: u32,
     pub(super) followed: u32,
-    pub(super) data: Data,
-    pub(super) entry: Option<Named>,
-    /// Its place in the order of paths.
-    pub(super) label: u64,
-    pub(super) vouched: Vouched,
+    /// `None`: nothing is there. Before the first check: what the directory's listing says.
+    pub(super) kind: Option<Kind>,
     /// Its directory's list of those that have or had entries knows it.
     pub(super) is_told: bool,
     /// A directory of which every name that comes or goes matters to somebody.
     pub(super) is_basis: bool,
+    /// The next node with the same key in the table of children.
+    pub(super) next: Option<NodeId>,
+    pub(super) path: Box<[u8]>,
+    /// Before the first check: all zero.
+    pub(super) stat: Stat,
+    pub(super) entry: Option<Named>,
+    /// Its place in the order of paths.
+    pub(super) label: u64,
 }
 
 /// What watches say of one path. Numbers of epochs: what is of another epoch than the graph's is void, as is zero.

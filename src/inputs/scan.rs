@@ -6,9 +6,10 @@
 
 use super::lex::{Lexer, is_ident, is_ident_start};
 use memchr::{memchr2, memmem};
+use serde::{Deserialize, Serialize};
 
 /// How a name is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Form {
     /// `"name"`: the includer's own directory first.
     Quoted,
@@ -23,7 +24,7 @@ pub enum Form {
 }
 
 /// What a macro stands for, as far as an `#include` of it can use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// `"name"` or `<name>`.
     Header(Form, Box<[u8]>),
@@ -36,7 +37,7 @@ pub enum Body {
 }
 
 /// A `#define`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Define {
     /// [`hash32`] of its name.
     pub name: u32,
@@ -45,7 +46,7 @@ pub struct Define {
 }
 
 /// `#include NAME` or `__has_include(NAME)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Computed {
     /// The macro.
     pub name: Box<[u8]>,
@@ -70,7 +71,7 @@ pub mod flag {
 }
 
 /// All that is kept of a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     /// Names that it may read, each once.
     pub uses: Vec<(Form, Box<[u8]>)>,

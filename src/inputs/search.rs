@@ -98,6 +98,18 @@ pub(super) struct Edges {
     /// Those whose targets are followed, then those whose targets are only content.
     pub(super) lookups: Arc<[LookupId]>,
     pub(super) followed: usize,
+    /// What those come to, if that is simple.
+    pub(super) flat: Option<Arc<Flat>>,
+}
+
+/// A file's directives resolved: all that its lookups hold, each once.
+#[derive(Debug)]
+pub(super) struct Flat {
+    /// The graph's version that it is right for.
+    pub(super) version: u64,
+    pub(super) targets: Box<[NodeId]>,
+    pub(super) trail: Box<[NodeId]>,
+    pub(super) listed: Box<[NodeId]>,
 }
 
 /// What a resolution collects.
@@ -287,6 +299,23 @@ impl Graph {
         Err(Reason::Changing.into())
     }
 
+    /// What fresh lookups hold together; `None` if one of them is not as simple as that.
+    pub(super) fn flatten(&self, lookups: &[LookupId]) -> Option<Flat> {
+        let mut all = Collected::default();
+        for id in lookups {
+            let lookup = &self.lookups[*id as usize];
+            if lookup.version != self.version || lookup.refusal.is_some() {
+                return None;
+            }
+            all.targets.extend_from_slice(&lookup.targets);
+            all.trail.extend_from_slice(&lookup.trail);
+            all.listed.extend_from_slice(&lookup.listed);
+        }
+        all.sort();
+        let (targets, trail, listed) = (all.targets.into(), all.trail.into(), all.listed.into());
+        Some(Flat { version: self.version, targets, trail, listed })
+    }
+
     fn resolve_lookup(&mut self, id: LookupId) -> Result<(), Undecidable> {
         let LookupKey { scope, name } = self.lookups[id as usize].key;
         let version = self.version;
@@ -307,12 +336,7 @@ impl Graph {
                 }
             }
         }
-        found.targets.sort_unstable();
-        found.targets.dedup();
-        found.trail.sort_unstable();
-        found.trail.dedup();
-        found.listed.sort_unstable();
-        found.listed.dedup();
+        found.sort();
         let lookup = &mut self.lookups[id as usize];
         lookup.version = version;
         lookup.targets = found.targets.into();
@@ -423,6 +447,14 @@ impl Graph {
 }
 
 impl Collected {
+    /// Each once.
+    fn sort(&mut self) {
+        for ids in [&mut self.targets, &mut self.trail, &mut self.listed] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+    }
+
     /// A directory never is the header meant: `<memory>` passes by a directory `memory`.
     fn add(&mut self, leaf: NodeId, kind: Option<Kind>) {
         match kind {

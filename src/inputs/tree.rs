@@ -38,6 +38,7 @@ impl Node {
             kind,
             stat: Stat::UNKNOWN,
             checked: 0,
+            proven: 0,
             entered: 0,
             followed: 0,
             data: Data::None,
@@ -146,7 +147,10 @@ impl Graph {
         let (is_first, kind_before) = (node.checked == 0, node.kind);
         node.checked = seen.max(1);
         node.kind = stat.map(|stat| stat.kind);
-        node.stat = stat.unwrap_or(Stat::UNKNOWN);
+        let stat_before = std::mem::replace(&mut node.stat, stat.unwrap_or(Stat::UNKNOWN));
+        if node.stat != stat_before {
+            node.proven = 0;
+        }
         if node.kind != kind_before {
             node.data = Data::None;
             node.vouched.trusted = 0;
@@ -188,21 +192,24 @@ impl Graph {
 
     /// Makes sure that a directory's names are known as of after the request's arrival. It must have been checked.
     pub(super) fn list(&mut self, id: NodeId) -> Done {
+        if self.is_proven(id) && self.kind(id) == Some(Kind::Dir) {
+            return Ok(());
+        }
         self.check(id)?;
         let (tick, guard) = (self.tick, self.guard(id));
         let node = self.node_mut(id);
         if node.kind != Some(Kind::Dir) {
             return Err(Reason::Changing.into());
         }
-        let (stat, checked) = (node.stat, node.checked);
+        let (stat, checked) = (&node.stat, node.checked);
         if let Data::Dir(dir) = &mut node.data {
             if guard != 0 && dir.guard == guard {
                 dir.read.good = dir.read.good.max(checked);
-                return Ok(());
+            } else if !dir.read.holds(stat, checked, tick) {
+                return self.list_anew(id);
             }
-            if dir.read.holds(&stat, checked, tick) {
-                return Ok(());
-            }
+            node.proven = dir.read.good;
+            return Ok(());
         }
         self.list_anew(id)
     }
@@ -222,6 +229,7 @@ impl Graph {
         let node = self.node_mut(id);
         node.stat = read.stat;
         node.checked = node.checked.max(read.good);
+        node.proven = read.good;
         let mut asked = FastMap::default();
         let mut is_other = false;
         if let Data::Dir(before) = std::mem::take(&mut node.data) {
@@ -385,28 +393,47 @@ impl Graph {
         Ok(self.resolve_within(parent, &target, trail, links)?.map(|found| found.end))
     }
 
+    /// Whether what was read of a path is known to be right for the request without looking further.
+    fn is_proven(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        node.proven >= self.tick && node.proven > 0
+    }
+
     /// Makes sure that a file's content is known as of after the request's arrival, scanned if `follow`.
     pub(super) fn load(&mut self, id: NodeId, follow: bool) -> Done {
-        self.check(id)?;
+        let is_proven = self.is_proven(id);
+        if !is_proven {
+            self.check(id)?;
+        }
         let tick = self.tick;
         let node = self.node_mut(id);
         if node.kind != Some(Kind::File) {
             return Err(Reason::Changing.into());
         }
-        let (stat, checked) = (node.stat, node.checked);
+        let (stat, checked) = (&node.stat, node.checked);
         if let Data::File(file) = &mut node.data
-            && file.read.holds(&stat, checked, tick)
+            && (is_proven || file.read.holds(stat, checked, tick))
             && (file.text.is_some() || !follow)
         {
+            node.proven = file.read.good;
             return Ok(());
         }
         self.read_file(id, follow)
     }
 
     fn read_file(&mut self, id: NodeId, follow: bool) -> Done {
+        if let Some((digest, scan)) = self.recall_content(id, follow) {
+            let (stat, good) = (self.node(id).stat, self.node(id).checked);
+            let text = scan.map(|scan| self.text(scan));
+            self.keep_content(id, FileData { read: Read { stat, settled: true, good }, digest, text });
+            return Ok(());
+        }
         let mut bytes = std::mem::take(&mut self.buffer);
         let read = self.read_content(id, &mut bytes);
-        let done = read.map(|read| self.keep_content(id, read, &bytes, follow));
+        let done = read.map(|read| {
+            let file = self.take_in(id, read, &bytes, follow);
+            self.keep_content(id, file);
+        });
         bytes.clear();
         bytes.shrink_to(BUFFER_BYTES_MAX);
         self.buffer = bytes;
@@ -435,7 +462,7 @@ impl Graph {
         Err(Reason::Changing.into())
     }
 
-    fn keep_content(&mut self, id: NodeId, read: Read, bytes: &[u8], follow: bool) {
+    fn take_in(&mut self, id: NodeId, read: Read, bytes: &[u8], follow: bool) -> FileData {
         let digest = Digest::of(bytes);
         let path = &self.node(id).path;
         let is_asm = [&b".S"[..], b".s", b".sx", b".asm", b".inc"].iter().any(|end| path.ends_with(end));
@@ -448,16 +475,20 @@ impl Graph {
             None if follow => Some(self.text(scan::scan(bytes, is_asm))),
             None => None,
         };
-        let node = self.node_mut(id);
-        let is_same =
-            matches!(&node.data, Data::File(before) if before.digest == digest && before.read.stat == read.stat);
+        FileData { read, digest, text }
+    }
+
+    fn keep_content(&mut self, id: NodeId, file: FileData) {
+        let is_same = matches!(&self.node(id).data,
+            Data::File(before) if before.digest == file.digest && before.read.stat == file.read.stat);
         if !is_same {
             self.retire(id);
         }
         let node = self.node_mut(id);
-        node.stat = read.stat;
-        node.checked = node.checked.max(read.good);
-        node.data = Data::File(Box::new(FileData { read, digest, text }));
+        node.stat = file.read.stat;
+        node.checked = node.checked.max(file.read.good);
+        node.proven = file.read.good;
+        node.data = Data::File(Box::new(file));
     }
 
     fn text(&mut self, mut scan: scan::Scan) -> Arc<Text> {

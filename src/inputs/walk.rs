@@ -265,17 +265,53 @@ impl Graph {
             self.list(dir)?;
             self.mark(walk, dir)?;
         }
-        let (lookups, followed) = self.edges(walk.config, leaf, end, &text);
+        if !self.take_flat(walk, leaf, end, &text)? {
+            self.take_each(walk, leaf, end, &text)?;
+        }
+        walk.flags |= text.scan.flags;
+        walk.wrappers.extend_from_slice(&text.scan.wrappers);
+        walk.computed.extend(text.scan.computed.iter().map(|computed| (leaf, end, computed.clone())));
+        walk.texts.push(text);
+        Ok(())
+    }
+
+    /// Comes by all of a file's lookups at once, if nothing changed since they were resolved. Whether that was so.
+    fn take_flat(&mut self, walk: &mut Walk<'_>, leaf: NodeId, end: NodeId, text: &Text) -> Done<bool> {
+        let Some(edges) = self.configs[walk.config as usize].edges.get(&leaf) else { return Ok(false) };
+        let is_same = edges.text == text.serial && edges.end == end;
+        let Some(flat) = edges.flat.as_ref().filter(|flat| is_same && flat.version == self.version) else {
+            return Ok(false);
+        };
+        let flat = Arc::clone(flat);
+        flat.trail.iter().try_for_each(|node| self.check(*node))?;
+        flat.listed.iter().try_for_each(|dir| self.list(*dir))?;
+        if flat.version != self.version {
+            return Ok(false);
+        }
+        for node in &flat.trail {
+            if self.kind(*node) == Some(Kind::File) {
+                self.load(*node, true)?;
+            }
+        }
+        self.mark_all(walk, &flat.trail)?;
+        self.mark_all(walk, &flat.listed)?;
+        let (nodes, number) = (&self.nodes, self.walk);
+        walk.queue.extend(flat.targets.iter().filter(|leaf| nodes[**leaf as usize].followed != number));
+        Ok(true)
+    }
+
+    fn take_each(&mut self, walk: &mut Walk<'_>, leaf: NodeId, end: NodeId, text: &Text) -> Done {
+        let (lookups, followed) = self.edges(walk.config, leaf, end, text);
         for id in &lookups[..followed] {
             self.take(walk, *id)?;
         }
         for id in &lookups[followed..] {
             self.take_content(walk, *id)?;
         }
-        walk.flags |= text.scan.flags;
-        walk.wrappers.extend_from_slice(&text.scan.wrappers);
-        walk.computed.extend(text.scan.computed.iter().map(|computed| (leaf, end, computed.clone())));
-        walk.texts.push(text);
+        let flat = if followed == lookups.len() { self.flatten(&lookups) } else { None };
+        if let Some(edges) = self.configs[walk.config as usize].edges.get_mut(&leaf) {
+            edges.flat = flat.map(Arc::new);
+        }
         Ok(())
     }
 
@@ -296,7 +332,7 @@ impl Graph {
             lookups.extend(self.lookups_for(config, leaf, end, *form, *name));
         }
         let lookups: Arc<[LookupId]> = lookups.into();
-        let edges = Edges { text: text.serial, end, lookups: Arc::clone(&lookups), followed };
+        let edges = Edges { text: text.serial, end, lookups: Arc::clone(&lookups), followed, flat: None };
         self.configs[config as usize].edges.insert(leaf, edges);
         (lookups, followed)
     }
@@ -392,7 +428,7 @@ impl Graph {
     }
 
     fn finish(&mut self, walk: Walk<'_>, output_dirs: Vec<AbsPath>) -> Done<Closure> {
-        let mut nodes = walk.nodes;
+        let nodes = walk.nodes;
         if nodes.len() > limits::CLOSURE_ENTRIES_MAX {
             return Err(Reason::TooLarge.into());
         }
@@ -416,12 +452,15 @@ impl Graph {
         if nodes.iter().any(|id| self.node(*id).entry.is_none()) {
             return Err(Reason::Changing.into());
         }
-        nodes.sort_unstable_by_key(|id| self.node(*id).label);
-        let entries: Arc<[Named]> = nodes.iter().filter_map(|id| self.node(*id).entry.clone()).collect();
+        let mut places: Vec<(u64, NodeId)> = nodes.iter().map(|id| (self.node(*id).label, *id)).collect();
+        places.sort_unstable();
+        let nodes: Box<[NodeId]> = places.into_iter().map(|(_, id)| id).collect();
+        let named: Vec<Named> = nodes.iter().filter_map(|id| self.node(*id).entry.clone()).collect();
+        let entries = named.into();
         let absent = walk.absent.into();
         let (version, epoch) = (self.version, self.epoch);
         let retired_at = self.retired.now();
-        Ok(Closure { entries, output_dirs, bytes, nodes: nodes.into(), absent, retired_at, version, epoch })
+        Ok(Closure { entries, output_dirs, bytes, nodes, absent, retired_at, version, epoch })
     }
 }
 

@@ -12,6 +12,8 @@ pub const BLOBS: &str = "blobs-v1";
 pub const INCOMING: &str = "incoming";
 /// Trees of toolchains by fingerprint: `toolchains-v1/abcd…/usr/bin/gcc`.
 pub const TOOLCHAINS: &str = "toolchains-v1";
+/// What is known of the files that units read.
+const INPUTS: &str = "inputs-v1";
 /// The folder of the files that the toolchains' trees link to.
 pub const TOOLCHAIN_FILES: &str = "toolchain-files-v1";
 
@@ -26,6 +28,12 @@ pub fn blob(digest: &Digest) -> String {
 #[must_use]
 pub fn blob_digest(name: &[u8]) -> Option<Digest> {
     Digest::from_hex(std::str::from_utf8(name).ok()?)
+}
+
+/// The file of what is known of the files that units read, below the cache directory.
+#[must_use]
+pub fn inputs(cache: &Path) -> PathBuf {
+    cache.join(INPUTS)
 }
 
 /// Where a toolchain's tree is, below the cache directory.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The disk, counted.
 #[derive(Debug, Clone)]
-struct Counted {
+pub(super) struct Counted {
     stats: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
     reads: Arc<AtomicUsize>,
@@ -22,6 +22,19 @@ struct Counted {
     ahead_s: i64,
     /// Events that are not passed on.
     is_dropped: fn(&Event<'_>) -> bool,
+}
+
+impl Counted {
+    pub(super) fn new(ahead_s: i64, is_dropped: fn(&Event<'_>) -> bool) -> Self {
+        let counter = || Arc::new(AtomicUsize::new(0));
+        Self { stats: counter(), lists: counter(), reads: counter(), ahead_s, is_dropped }
+    }
+
+    /// Stats, listings and reads since the last call.
+    pub(super) fn costs(&self) -> (usize, usize, usize) {
+        let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
+        (take(&self.stats), take(&self.lists), take(&self.reads))
+    }
 }
 
 impl World for Counted {
@@ -94,8 +107,7 @@ impl Bench {
             ("elsewhere/x.h", "int elsewhere;"),
         ]);
         tree.link("v1", "p/q/cur");
-        let counter = || Arc::new(AtomicUsize::new(0));
-        let world = Counted { stats: counter(), lists: counter(), reads: counter(), ahead_s, is_dropped };
+        let world = Counted::new(ahead_s, is_dropped);
         let graph = Graph::with_world(Box::new(world.clone()));
         Self { plan: plan("a.c", &["g", "i", "cur"]), tree, world, graph }
     }
@@ -112,10 +124,8 @@ impl Bench {
         self.graph.still_fresh(&want, closure)
     }
 
-    /// Stats, listings and reads since the last call.
     fn costs(&self) -> (usize, usize, usize) {
-        let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
-        (take(&self.world.stats), take(&self.world.lists), take(&self.world.reads))
+        self.world.costs()
     }
 }
 

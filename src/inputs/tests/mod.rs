@@ -1,10 +1,13 @@
 //! Trees of files in temporary directories, plans over them, and what a closure must hold.
 
 #[cfg(target_os = "linux")]
+mod cost;
+#[cfg(target_os = "linux")]
 mod disk;
 mod fake;
 mod fresh;
 mod ladder;
+mod memory;
 mod told;
 mod traps;
 mod truth;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The search directories that a compiler has by itself; `None` if it is not installed.
-fn system_dirs(compiler: &str, language: &str) -> Option<Vec<Vec<u8>>> {
+pub(super) fn system_dirs(compiler: &str, language: &str) -> Option<Vec<Vec<u8>>> {
     let out =
         Command::new(compiler).args(["-E", "-v", "-x", language, "/dev/null"]).env("LC_ALL", "C").output().ok()?;
     let text = String::from_utf8(out.stderr).unwrap();

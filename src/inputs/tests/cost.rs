@@ -1,0 +1,82 @@
+//! What closures of a real project cost, when somebody wants to know: `MESH_CORPUS` names a directory of C++ sources that
+//! are compiled with `-I` of that directory.
+
+use super::disk::Counted;
+use super::truth::system_dirs;
+use super::{bytes, plan};
+use crate::compiler::invocation::Family;
+use crate::inputs::{Graph, Want};
+use std::path::{Path, PathBuf};
+
+/// Sources taken.
+const SOURCES_MAX: usize = 400;
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() && !path.is_symlink() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "cc" || end == "cpp") && found.len() < SOURCES_MAX {
+            found.push(path);
+        }
+    }
+}
+
+fn cpu_us() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
+}
+
+#[test]
+fn a_warm_closure_costs_no_stat() {
+    let Some(root) = std::env::var_os("MESH_CORPUS").map(PathBuf::from) else {
+        eprintln!("skipped: MESH_CORPUS names no directory of sources");
+        return;
+    };
+    let root = root.canonicalize().unwrap();
+    let dirs = system_dirs("g++", "c++").expect("g++ is here");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    let world = Counted::new(0, |_| false);
+    let mut graph = Graph::with_world(Box::new(world.clone()));
+    let (arrivals, cwd) = (graph.arrivals(), bytes(&root));
+    for round in 0..6 {
+        let (mut planned, mut proven, mut entries, mut units) = (0.0, 0.0, 0, 0);
+        world.costs();
+        for source in &found {
+            let mut plan = plan(source.strip_prefix(&root).unwrap().to_str().unwrap(), &["."]);
+            plan.defines.push((b"NDEBUG".to_vec(), b"1".to_vec()));
+            let mut want = Want {
+                plan: &plan,
+                cwd: &cwd,
+                env: &[(b"LANG".to_vec(), b"C.UTF-8".to_vec())],
+                system_dirs: &dirs,
+                locale_dirs: &[],
+                family: Family::Gcc,
+                requested_at: arrivals.arrive(),
+            };
+            let began = cpu_us();
+            let closure = graph.closure(&want);
+            planned += cpu_us() - began;
+            let Ok(closure) = closure else { continue };
+            want.requested_at = arrivals.arrive();
+            let began = cpu_us();
+            assert!(graph.still_fresh(&want, &closure));
+            proven += cpu_us() - began;
+            entries += closure.entries.len();
+            units += 1;
+        }
+        let (stats, lists, reads) = world.costs();
+        let each = |sum: f64| sum / f64::from(units);
+        eprintln!(
+            "round {round}: {units} of {} units, {} entries each; closure {:.1} µs, still_fresh {:.1} µs of CPU each; \
+            {stats} stats, {lists} listings, {reads} reads",
+            found.len(),
+            entries / units as usize,
+            each(planned),
+            each(proven),
+        );
+        assert!(round < 3 || (lists, reads) == (0, 0));
+    }
+}
