@@ -2,7 +2,7 @@
 
 use super::run::Order;
 use super::strict::Root;
-use crate::sandbox::policy::{Identities, Limits, Policy, Without};
+use crate::sandbox::policy::{Identities, Inputs, Limits, Policy, Without};
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
 use std::os::unix::ffi::OsStrExt;
@@ -43,8 +43,7 @@ pub fn policy(order: Order<'_>, root: &Root, host: Host<'_>, most: Limits, witho
         ..most
     };
     Policy {
-        tree: root.tree.clone(),
-        sources: host.blobs.as_os_str().as_bytes().to_vec(),
+        inputs: Inputs::Own { tree: root.tree.clone(), sources: host.blobs.as_os_str().as_bytes().to_vec() },
         base: host.base.as_os_str().as_bytes().to_vec(),
         program: bytes(&order.toolchain.driver),
         argv: job.argv.clone(),

@@ -8,6 +8,7 @@
 
 mod collect;
 mod compile;
+mod cost;
 mod escape;
 mod kill;
 mod ordinary;

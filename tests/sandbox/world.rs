@@ -1,7 +1,7 @@
 //! A machine for tests: a cache, a worker, toolchains and closures found by asking the compilers.
 
-use mesh::sandbox::policy::{Identities, Limits, Policy, Without};
-use mesh::sandbox::{self, Finished, SandboxError};
+use mesh::sandbox::policy::{Identities, Inputs, Limits, Mould, Policy, Update, Without};
+use mesh::sandbox::{self, Finished, SandboxError, Template};
 use mesh::store::blobs::{Blobs, STORE_BYTES_MAX};
 use mesh::worker::run::{Order, Ran, RunError, Worker, cancellation};
 use mesh_proto::closure::{Entry, File, Node};
@@ -16,8 +16,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub(crate) fn mesh() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -280,8 +280,7 @@ impl Alone {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         let argv = std::iter::once("program").chain(args.iter().copied()).map(|arg| arg.as_bytes().to_vec());
         let policy = Policy {
-            tree: vec![],
-            sources: bytes(dir.path()),
+            inputs: Inputs::Own { tree: vec![], sources: bytes(dir.path()) },
             base: bytes(&base),
             program: b"/program".to_vec(),
             argv: argv.collect(),
@@ -301,6 +300,29 @@ impl Alone {
     pub(crate) fn run(&self) -> Result<Finished, SandboxError> {
         let (_cancel, cancelled) = std::io::pipe().unwrap().into_swapped();
         sandbox::run(mesh(), &self.policy, cancelled.as_fd())
+    }
+
+    /// A template in which this job can run, and its policy for that: what it would have placed is in the tree.
+    pub(crate) fn template(&self) -> Result<(Arc<Template>, Policy), SandboxError> {
+        let Inputs::Own { tree, sources } = &self.policy.inputs else { panic!("it has one already") };
+        let mould = Mould {
+            sources: sources.clone(),
+            bases: self.dir.path().as_os_str().as_bytes().to_vec(),
+            identity: self.policy.identity,
+            tree_bytes: 64 << 20,
+            tree_nodes: 1000,
+        };
+        let template = Template::start(mesh(), &mould)?;
+        template.update(&Update { remove: vec![], place: tree.clone() })?;
+        let base = Path::new(OsStr::from_bytes(&self.policy.base)).file_name().unwrap().as_bytes().to_vec();
+        Ok((template, Policy { inputs: Inputs::Mirror, base, ..self.policy.clone() }))
+    }
+
+    /// The same in a template.
+    pub(crate) fn run_in_template(&self) -> Result<Finished, SandboxError> {
+        let (_cancel, cancelled) = std::io::pipe().unwrap().into_swapped();
+        let (template, policy) = self.template()?;
+        template.run(&policy, cancelled.as_fd())
     }
 }
 
