@@ -4,6 +4,7 @@ use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
     sched::choose::Candidate,
+    worker::mirrors::Mirrors,
 };
 use mesh_proto::{
     closure::Entry,
@@ -44,6 +45,8 @@ pub struct Link {
     in_flight: AtomicU32,
     names_out: tokio::sync::Mutex<NamesOut>,
     names_in: watch::Sender<Names>,
+    /// The trees of what it named.
+    pub mirrors: Arc<Mirrors>,
     control: mpsc::Sender<Control>,
 }
 
@@ -108,6 +111,7 @@ impl Link {
                 stream: None,
             }),
             names_in: watch::Sender::new(Names::default()),
+            mirrors: Arc::default(),
             control,
         }
     }
@@ -224,7 +228,8 @@ impl Link {
     /// If they break a rule: the connection is to be closed.
     pub fn learn(&self, batch: NameBatch) -> Result<(), NameError> {
         let mut result = Ok(());
-        self.names_in.send_modify(|names| result = names.learn(batch).map(drop));
+        // Before anybody who waits for the batch sees that it has come.
+        self.names_in.send_modify(|names| result = names.learn(batch).map(|gone| self.mirrors.gone(&gone)));
         result
     }
 

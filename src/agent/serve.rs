@@ -207,9 +207,11 @@ async fn job(
     let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let order = OwnedOrder {
-        entries: provider.entries().map(|e| Entry::clone(e)).collect(),
+        closure: provider.numbered().collect(),
         toolchain: Arc::new(toolchain.manifest.clone()),
         fingerprint: toolchain.fingerprint,
+        family: toolchain.family,
+        mirrors: Some(link.mirrors.clone()),
         slot: slot.1,
         job: offer.job,
     };

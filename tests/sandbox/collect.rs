@@ -2,6 +2,7 @@
 
 use crate::escape::attempt;
 use crate::world::{Paths, World, abs};
+use mesh::compiler::invocation::Family;
 use mesh::sandbox::policy::{Limits, Without};
 use mesh::worker::collect::CollectError;
 use mesh::worker::run::{OwnedOrder, RunError, run};
@@ -176,9 +177,9 @@ fn inputs_that_do_not_fit_are_over_the_limit() {
     world.blobs.put(&Digest::of(&large), &large).unwrap();
     let run = |world: &World| world.run(&job(&["umask"], &["/w/out"]), &[file("/w/large", &large)], &toolchain());
     assert_eq!(run(&world).unwrap().outcome.exit, Exit::Code(0));
-    let World { dir, worker, blobs } = world;
+    let World { worker, .. } = world;
     let worker = worker.with_limits(Limits { tree_bytes: 64 << 10, ..Limits::DEFAULT });
-    assert_eq!(run(&World { dir, worker, blobs }).unwrap_err().refusal(), Refusal::Limit);
+    assert_eq!(run(&World { worker, ..world }).unwrap_err().refusal(), Refusal::Limit);
 }
 
 #[test]
@@ -187,10 +188,12 @@ fn a_job_whose_future_is_dropped_is_cancelled() {
     let toolchain = Arc::new(toolchain());
     let order = OwnedOrder {
         job: job(&["stay", "/w/out/dropped"], &["/w/out"]),
-        entries: entries(),
+        closure: world.client.closure(&entries()).to_vec(),
         fingerprint: toolchain.fingerprint(),
         toolchain,
+        family: Family::Gcc,
         slot: crate::world::slot(),
+        mirrors: None,
     };
     let (worker, blobs) = (Arc::new(world.worker), Arc::new(world.blobs));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

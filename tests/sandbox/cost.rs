@@ -34,7 +34,8 @@ fn in_a_root_of_its_own(files: usize) -> u64 {
 
 /// The same in a template.
 fn in_a_template(files: usize) -> u64 {
-    let (template, policy) = idle(files).template().unwrap();
+    let alone = idle(files);
+    let (template, policy) = alone.template().unwrap();
     let (_open, cancelled) = rustix::pipe::pipe().unwrap();
     let run = || template.run(&policy, cancelled.as_fd()).unwrap();
     // The first waits for the tree.

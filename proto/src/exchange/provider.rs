@@ -52,6 +52,11 @@ impl Provider {
         self.closure.values()
     }
 
+    /// The same with the numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (u32, Arc<Entry>)> {
+        self.closure.iter().map(|(number, entry)| (*number, entry.clone()))
+    }
+
     /// Which files to ask for: those whose content `has` not, each content once. Called once.
     pub fn missing(&mut self, has: impl Fn(&Digest) -> bool) -> NumberSet {
         let mut seen = std::collections::HashSet::new();
