@@ -111,6 +111,12 @@ impl Mirrors {
         state.live.len()
     }
 
+    /// Kills the processes that hold trees. For tests only, which see by it what follows.
+    #[doc(hidden)]
+    pub fn kill_all(&self) {
+        self.state().live.iter().for_each(|live| live.template.kill());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,18 +24,18 @@ const CPP: &str = r#"#include <vector>
 std::map<std::string, std::vector<int>> f() { return {{__FILE__, {PART, __LINE__}}}; }
 "#;
 
-fn sources(dir: &Path) {
+pub(crate) fn sources(dir: &Path) {
     std::fs::write(dir.join("unit.c"), C).unwrap();
     std::fs::write(dir.join("unit.cpp"), CPP).unwrap();
     std::fs::write(dir.join("part.h"), "#pragma once\n#define PART 7\n").unwrap();
 }
 
-fn words(line: &str) -> Vec<OsString> {
+pub(crate) fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
 /// Compiles at home and in a root, and compares all that either gave.
-fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
+pub(crate) fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
     let argv = words(line);
     let Some(toolchain) = toolchain(line.split(' ').next().unwrap()) else { return };
     // With all that lies there, outputs of an earlier run too: what a compiler does not list it may still look at.

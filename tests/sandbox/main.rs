@@ -11,5 +11,6 @@ mod compile;
 mod cost;
 mod escape;
 mod kill;
+mod mirror;
 mod ordinary;
 mod world;

@@ -5,7 +5,7 @@ use mesh::sandbox::policy::{Identities, Inputs, Limits, Mould, Policy, Update, W
 use mesh::sandbox::{self, Finished, SandboxError, Template};
 use mesh::store::blobs::{Blobs, STORE_BYTES_MAX};
 use mesh::worker::mirrors::Mirrors;
-use mesh::worker::run::{Closure, Form, Order, Ran, RunError, Worker, cancellation};
+use mesh::worker::run::{Cancelled, Closure, Form, Order, Ran, RunError, Worker, cancellation};
 use mesh_proto::closure::{Entry, File, Node};
 use mesh_proto::digest::Digest;
 use mesh_proto::job::Job;
@@ -134,14 +134,27 @@ impl World {
         entries: &[Entry],
         toolchain: &Manifest,
     ) -> Result<Ran, RunError> {
+        let (_cancel, cancelled) = cancellation().unwrap();
+        self.run_until(&cancelled, client, form, job, entries, toolchain)
+    }
+
+    /// The same until it is cancelled.
+    pub(crate) fn run_until(
+        &self,
+        cancelled: &Cancelled,
+        client: &Client,
+        form: Form,
+        job: &Job,
+        entries: &[Entry],
+        toolchain: &Manifest,
+    ) -> Result<Ran, RunError> {
         let closure = &client.closure(entries);
         let mirrors = (form == Form::Mirror).then_some(&client.mirrors);
-        let (_cancel, cancelled) = cancellation().unwrap();
         let (fingerprint, slot) = (&toolchain.fingerprint(), slot());
         let is_clang = toolchain.driver.name().starts_with(b"clang");
         let family = if is_clang { Family::Clang } else { Family::Gcc };
         let order = Order { job, closure, toolchain, fingerprint, family, slot, mirrors };
-        self.worker.run(order, &self.blobs, &cancelled)
+        self.worker.run(order, &self.blobs, cancelled)
     }
 
     /// Puts all files of a closure into the store.
@@ -375,7 +388,16 @@ impl Alone {
 
     /// A template in which this job can run, and its policy for that: what it would have placed is in the tree.
     pub(crate) fn template(&self) -> Result<(Arc<Template>, Policy), SandboxError> {
-        let Inputs::Own { tree, sources } = &self.policy.inputs else { panic!("it has one already") };
+        let Inputs::Own { tree, .. } = &self.policy.inputs else { panic!("it has one already") };
+        let (mould, policy) = self.in_template();
+        let template = Template::start(mesh(), &mould)?;
+        template.update(&Update { remove: vec![], place: tree.clone() })?;
+        Ok((template, policy))
+    }
+
+    /// What that template is made of, and the policy.
+    pub(crate) fn in_template(&self) -> (Mould, Policy) {
+        let Inputs::Own { sources, .. } = &self.policy.inputs else { panic!("it has one already") };
         let mould = Mould {
             sources: sources.clone(),
             bases: self.dir.path().as_os_str().as_bytes().to_vec(),
@@ -383,10 +405,8 @@ impl Alone {
             tree_bytes: 64 << 20,
             tree_nodes: 1000,
         };
-        let template = Template::start(mesh(), &mould)?;
-        template.update(&Update { remove: vec![], place: tree.clone() })?;
         let base = Path::new(OsStr::from_bytes(&self.policy.base)).file_name().unwrap().as_bytes().to_vec();
-        Ok((template, Policy { inputs: Inputs::Mirror, base, ..self.policy.clone() }))
+        (mould, Policy { inputs: Inputs::Mirror, base, ..self.policy.clone() })
     }
 
     /// The same in a template.
