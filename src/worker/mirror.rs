@@ -561,3 +561,6 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     let cut = path.iter().rposition(|byte| *byte == b'/').filter(|_| path.len() > 1)?;
     Some(&path[..cut.max(1)])
 }
+
+#[cfg(test)]
+mod tests;
