@@ -31,6 +31,9 @@ pub const PORT: &str = "MESH_PORT";
 pub const PEERS: &str = "MESH_PEERS";
 /// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
 pub const LOOPBACK: &str = "MESH_LOOPBACK";
+/// `1`, for an agent: every job for another machine gets a root of its own, even where a kept tree would do. For tests and
+/// comparisons.
+pub const STRICT: &str = "MESH_STRICT";
 
 /// Variables that travel with a request because a compiler, its loader or its C library looks at them.
 const TRAVEL: &[&str] = &[

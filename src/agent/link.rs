@@ -5,6 +5,7 @@ use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
     sched::choose::Candidate,
+    worker::mirrors::Mirrors,
 };
 use mesh_proto::{
     closure::{Entry, Node},
@@ -52,6 +53,8 @@ pub struct Link {
     grants: watch::Sender<Grants>,
     /// What other peers were granted for this one: the number of their link, and the key.
     keys: Mutex<Vec<(u64, GrantKey)>>,
+    /// The trees of what it named.
+    pub mirrors: Arc<Mirrors>,
     control: mpsc::Sender<Control>,
 }
 
@@ -137,6 +140,7 @@ impl Link {
             names_in: watch::Sender::new(Names::default()),
             grants: watch::Sender::default(),
             keys: Mutex::default(),
+            mirrors: Arc::default(),
             control,
         }
     }
@@ -308,7 +312,8 @@ impl Link {
     /// If they break a rule: the connection is to be closed.
     pub fn learn(&self, batch: NameBatch) -> Result<(), NameError> {
         let mut result = Ok(());
-        self.names_in.send_modify(|names| result = names.learn(batch).map(drop));
+        // Before anybody who waits for the batch sees that it has come.
+        self.names_in.send_modify(|names| result = names.learn(batch).map(|gone| self.mirrors.gone(&gone)));
         result
     }
 

@@ -17,7 +17,6 @@ use crate::{
     worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
-    closure::Entry,
     exchange::provider::Provider,
     frame,
     job::Refusal,
@@ -226,9 +225,11 @@ async fn job(
     let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let order = OwnedOrder {
-        entries: provider.entries().map(|e| Entry::clone(e)).collect(),
+        closure: provider.numbered().collect(),
         toolchain: Arc::new(toolchain.manifest.clone()),
         fingerprint: toolchain.fingerprint,
+        family: toolchain.family,
+        mirrors: Some(link.mirrors.clone()),
         slot: slot.1,
         job: offer.job,
     };

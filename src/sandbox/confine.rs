@@ -65,13 +65,23 @@ fn restrict(policy: &Policy) -> Result<Landlock, Box<dyn std::error::Error>> {
     })
 }
 
-/// Installs the filter for this process and all it will start.
-pub(super) fn seccomp() -> Result<(), Fault> {
-    let failed = || fault(Step::Seccomp, b"", Errno::INVAL);
-    for program in [refused().ok_or_else(failed)?, unknown()] {
-        seccompiler::apply_filter(&program).map_err(|_| failed())?;
+/// The system call filter, ready to be installed.
+#[derive(Debug)]
+pub(super) struct Filters([BpfProgram; 2]);
+
+impl Filters {
+    pub(super) fn new() -> Result<Self, Fault> {
+        Ok(Self([refused().ok_or_else(Self::failed)?, unknown()]))
     }
-    Ok(())
+
+    /// Installs the filter for this process and all it will start.
+    pub(super) fn install(&self) -> Result<(), Fault> {
+        self.0.iter().try_for_each(|program| seccompiler::apply_filter(program).map_err(|_| Self::failed()))
+    }
+
+    fn failed() -> Fault {
+        fault(Step::Seccomp, b"", Errno::INVAL)
+    }
 }
 
 /// A rule on one argument.

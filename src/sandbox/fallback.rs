@@ -1,7 +1,65 @@
 //! Where mesh knows no sandbox: such a machine submits and does not serve (DO).
 
-use super::{Capable, Finished, NoSandbox, SandboxError, policy::Policy};
-use std::{os::fd::BorrowedFd, path::Path};
+use super::{
+    Capable, Finished, NoSandbox, SandboxError,
+    policy::{Mould, Policy, Update},
+};
+use std::{os::fd::BorrowedFd, path::Path, sync::Arc};
+
+/// A template, of which there is none on this system.
+#[derive(Debug)]
+pub enum Template {}
+
+/// A job that has begun, of which there is none on this system.
+#[derive(Debug)]
+pub enum Begun {}
+
+impl Template {
+    /// Refuses: there is no sandbox on this system.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn start(_mesh: &Path, _mould: &Mould) -> Result<Arc<Self>, SandboxError> {
+        Err(SandboxError::Unsupported)
+    }
+
+    /// Whether its process has ended.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        match *self {}
+    }
+
+    /// Changes its tree.
+    ///
+    /// # Errors
+    /// Never: there is none.
+    pub fn update(&self, _update: &Update) -> Result<(), SandboxError> {
+        match *self {}
+    }
+
+    /// Begins a job.
+    ///
+    /// # Errors
+    /// Never: there is none.
+    pub fn begin(self: &Arc<Self>, _policy: &Policy) -> Result<Begun, SandboxError> {
+        match **self {}
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        match *self {}
+    }
+}
+
+impl Begun {
+    /// Waits for the job's end.
+    ///
+    /// # Errors
+    /// Never: there is none.
+    pub fn finish(self, _cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+        match self {}
+    }
+}
 
 /// Refuses: there is no sandbox on this system.
 ///

@@ -7,7 +7,7 @@
 //!
 //! All `unsafe` of mesh's Linux side is in this file. Every function here runs in a process with one thread.
 
-use super::{Cost, Enforced, Exit, Step, confine, policy::Identity, policy::Policy, root, wire};
+use super::{Cost, Enforced, Exit, Step, confine, policy::Identity, policy::Policy, root, template_child, wire};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -15,9 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 use std::ffi::CString;
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Instant;
-use wire::Report;
+use wire::{Report, Start};
 
 /// Exit status of the warden and of init if they could not do their part; the report has said why.
 const FAILED: i32 = 70;
@@ -48,7 +48,7 @@ fn at(step: Step) -> impl Fn(Errno) -> Fault {
 pub fn child_main() -> ! {
     let code = match take_control() {
         Err(_) => FAILED,
-        Ok(control) => match warden(&control) {
+        Ok(control) => match start(&control) {
             Ok(()) => 0,
             Err(fault) => report_fault(&control, fault),
         },
@@ -56,10 +56,34 @@ pub fn child_main() -> ! {
     std::process::exit(code)
 }
 
-fn report_fault(control: &OwnedFd, fault: Fault) -> i32 {
+/// The first steps, and what the agent asks for then: one job, or a template of many.
+fn start(control: &OwnedFd) -> Result<(), Fault> {
+    // First of all, so that no later step can outlive the agent.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;
+    // Out of the agent's session: no terminal, no signals from its group.
+    rustix::process::setsid().map_err(at(Step::Session))?;
+    let mut inbox = wire::Inbox::default();
+    let start: Start =
+        wire::receive(control.as_fd(), &mut inbox).map_err(|_| fault(Step::Policy, b"", Errno::PROTO))?;
+    // Best effort: a container may not have the file.
+    let _ =
+        std::fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").map(|mut f| f.write_all(OOM_SCORE));
+    match start {
+        Start::Job(policy) => {
+            enter_namespaces(policy.identity, UnshareFlags::NEWPID)?;
+            warden(&policy, control, None)
+        }
+        Start::Template(mould) => {
+            enter_namespaces(mould.identity, UnshareFlags::empty())?;
+            template_child::serve(&mould, control, inbox)
+        }
+    }
+}
+
+pub(super) fn report_fault(control: &OwnedFd, fault: Fault) -> i32 {
     let report = Report::Failed { step: fault.step, path: fault.path, errno: fault.errno.raw_os_error() };
     // If the agent is gone there is nobody to tell.
-    let _ = wire::send(control.as_fd(), &report, None);
+    let _ = wire::send(control.as_fd(), &report, &[]);
     FAILED
 }
 
@@ -73,22 +97,42 @@ fn take_control() -> Result<OwnedFd, Errno> {
     Ok(control)
 }
 
-/// The warden: enters the namespaces, starts init, and watches over both ends.
-fn warden(control: &OwnedFd) -> Result<(), Fault> {
-    // First of all, so that no later step can outlive the agent.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;
-    // Out of the agent's session: no terminal, no signals from its group.
-    rustix::process::setsid().map_err(at(Step::Session))?;
-    let policy: Policy = wire::receive(control.as_fd()).map_err(|_| fault(Step::Policy, b"", Errno::PROTO))?;
-    // Best effort: a container may not have the file.
-    let _ =
-        std::fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").map(|mut f| f.write_all(OOM_SCORE));
-    enter_namespaces(&policy)?;
+/// Becomes the warden of a job of a template, of which this process is a fresh child. The job's output and the agent's
+/// end of it come from the template; every other descriptor is closed.
+pub(super) fn warden_of_template(
+    policy: &Policy,
+    filters: &confine::Filters,
+    [stdout, stderr, control]: [OwnedFd; 3],
+    template: Pid,
+) -> ! {
+    let begin = || {
+        reset_signals();
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;
+        // It may have ended before the signal was asked for.
+        if rustix::process::getppid() != Some(template) {
+            return Err(fault(Step::Session, b"", Errno::PIPE));
+        }
+        rustix::process::setsid().map_err(at(Step::Session))?;
+        rustix::stdio::dup2_stdout(&stdout).map_err(at(Step::Session))?;
+        rustix::stdio::dup2_stderr(&stderr).map_err(at(Step::Session))?;
+        close_all_but(&control);
+        // SAFETY: this process has one thread, and no descriptors or file system state that another one relies on.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID | UnshareFlags::NEWNS) }
+            .map_err(at(Step::Namespaces))?;
+        warden(policy, &control, Some(filters))
+    };
+    let code = begin().map_or_else(|fault| report_fault(&control, fault), |()| 0);
+    // Without dropping what the template owns: its descriptors are closed already.
+    exit_now(code)
+}
+
+/// The warden: starts init in its namespaces, and watches over both ends.
+fn warden(policy: &Policy, control: &OwnedFd, filters: Option<&confine::Filters>) -> Result<(), Fault> {
     let (alive, warden_lives) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     match fork().map_err(at(Step::Fork))? {
         None => {
             drop(warden_lives);
-            let code = match init(&policy, control, &alive) {
+            let code = match init(policy, control, &alive, filters) {
                 Ok(()) => 0,
                 Err(fault) => report_fault(control, fault),
             };
@@ -102,20 +146,20 @@ fn warden(control: &OwnedFd) -> Result<(), Fault> {
 }
 
 /// Leaves this machine's namespaces. A user namespace comes with them where the agent may not make the others alone.
-fn enter_namespaces(policy: &Policy) -> Result<(), Fault> {
-    let mut flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
+fn enter_namespaces(identity: Identity, more: UnshareFlags) -> Result<(), Fault> {
+    let mut flags = more
+        | UnshareFlags::NEWNS
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    if let Identity::Namespace { .. } = policy.identity {
+    if let Identity::Namespace { .. } = identity {
         flags |= UnshareFlags::NEWUSER;
     }
     // SAFETY: this process has one thread, and no descriptors or file system state that another one relies on.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(at(Step::Namespaces))?;
-    if let Identity::Namespace { id } = policy.identity {
+    if let Identity::Namespace { id } = identity {
         // An ordinary user may map one id only, its own, and only after giving up the right to change groups.
         let maps = [
             ("/proc/self/setgroups", "deny".to_owned()),
@@ -160,7 +204,7 @@ fn watch(control: &OwnedFd, init: Pid) -> Result<(), Errno> {
 }
 
 /// Init: builds the root, locks itself in, starts the program, and reports how it ended.
-fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd) -> Result<(), Fault> {
+fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&confine::Filters>) -> Result<(), Fault> {
     let kept = root::Kept::open(policy)?;
     // What is placed has the modes that it is given.
     rustix::process::umask(Mode::empty());
@@ -175,7 +219,7 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd) -> Result<(), Fault
     let landlock = confine::landlock(policy)?;
     // Last: the steps before need calls that it refuses.
     if !policy.without.seccomp {
-        confine::seccomp()?;
+        filters.map_or_else(|| confine::Filters::new()?.install(), confine::Filters::install)?;
     }
     let enforced = Enforced {
         user_namespace: matches!(policy.identity, Identity::Namespace { .. }),
@@ -184,7 +228,7 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd) -> Result<(), Fault
         seccomp: !policy.without.seccomp,
     };
     let setup_cpu_us = own_cpu_us();
-    let ready = wire::send(control.as_fd(), &Report::Ready(enforced), Some(layers.written.as_fd()));
+    let ready = wire::send(control.as_fd(), &Report::Ready(enforced), &[layers.written.as_fd()]);
     ready.map_err(|_| fault(Step::Policy, b"", Errno::PIPE))?;
     drop(layers);
     // Before the fork, so that no end of a child is missed.
@@ -197,7 +241,7 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd) -> Result<(), Fault
     let (exit, mut cost) = reap(&children, alive, program).map_err(at(Step::Wait))?;
     cost.run_us = micros(start.elapsed());
     cost.setup_cpu_us = setup_cpu_us;
-    let _ = wire::send(control.as_fd(), &Report::Ended { exit, cost }, None);
+    let _ = wire::send(control.as_fd(), &Report::Ended { exit, cost }, &[]);
     Ok(())
 }
 
@@ -328,7 +372,7 @@ fn counts_by_namespace() -> bool {
 // From here on: what has no safe form.
 
 /// Forks; `None` in the child.
-fn fork() -> Result<Option<Pid>, Errno> {
+pub(super) fn fork() -> Result<Option<Pid>, Errno> {
     // SAFETY: this process has one thread, so the child may do all that its parent may.
     let pid = unsafe { libc::fork() };
     if pid < 0 { Err(last_errno()) } else { Ok(Pid::from_raw(pid)) }
@@ -345,6 +389,24 @@ pub(super) fn close_from(first: u32) {
     // SAFETY: called before this process owns any descriptor above standard error. Before Linux 5.9 the call does not
     // exist; then the close-on-exec flag, which mesh sets everywhere, is what keeps descriptors from the job.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Closes every descriptor above standard error but this one. For a fresh child that never returns to what owns them.
+fn close_all_but(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    // SAFETY: the caller's process ends without touching another descriptor of those that it was forked with.
+    unsafe {
+        if kept > 3 {
+            libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
+    }
+}
+
+/// Lets the kernel reap this process's children: nobody asks how they ended.
+pub(super) fn ignore_children() {
+    // SAFETY: SIG_IGN is no function of this process.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Every signal at its default and none blocked: the runtime ignores SIGPIPE, which a program would inherit.

@@ -15,7 +15,8 @@
 //! - *One process whose death is everybody's*: the job's first process is pid 1 of its namespace.
 //!
 //! The agent has many threads, so it never forks: it runs mesh once more with [`CHILD_ARG`], which reads a
-//! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]).
+//! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]). Or it becomes a
+//! [`Template`], which holds the inputs of many jobs of one client and forks for each.
 
 pub mod policy;
 
@@ -31,16 +32,22 @@ mod parent;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
+mod template;
+#[cfg(target_os = "linux")]
+mod template_child;
+#[cfg(target_os = "linux")]
 mod tree;
 #[cfg(target_os = "linux")]
 mod wire;
 
 #[cfg(not(target_os = "linux"))]
-pub use fallback::{child_main, probe, run};
+pub use fallback::{Begun, Template, child_main, probe, run};
 #[cfg(target_os = "linux")]
 pub use linux::child_main;
 #[cfg(target_os = "linux")]
-pub use parent::{probe, run};
+pub use parent::{Begun, probe, run};
+#[cfg(target_os = "linux")]
+pub use template::Template;
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;

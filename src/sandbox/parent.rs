@@ -2,8 +2,9 @@
 
 use super::{
     CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
-    policy::{Identities, Identity, Limits, Policy, Without},
-    wire::{self, Inbox, Report},
+    policy::{Identities, Identity, Inputs, Limits, Policy, Without},
+    template::Template,
+    wire::{self, Inbox, Report, Start},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the warden may take to end a job that must end, before it is killed itself.
@@ -27,28 +29,38 @@ const READ_BYTES: usize = 64 << 10;
 /// # Errors
 /// Whatever kept the job from ending by itself. When this returns, no process of the job is left.
 pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
-    let channel = |errno: Errno| SandboxError::Channel(errno.into());
-    let deadline = Instant::now() + Duration::from_millis(policy.limits.wall_ms);
-    let (control, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(channel)?;
+    let (control, theirs) = channel()?;
     let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
-    let mut command = Command::new(mesh);
-    command.arg(CHILD_ARG).env_clear().current_dir("/").stdin(Stdio::from(theirs));
+    let mut command = command(mesh, theirs);
     command.stdout(Stdio::from(outputs.stdout)).stderr(Stdio::from(outputs.stderr));
     let child = command.spawn().map_err(SandboxError::Spawn)?;
     // Closes this process's copies of the job's ends: else their end would never be seen.
     drop(command);
-    let mut running =
-        Running { child: Reaped(child), control, streams: outputs.streams, text: Vec::new(), text_bytes: 0 };
+    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams);
     // A child that died early is reported by what follows, with more to say than this error.
-    let _ = wire::send(running.control.as_fd(), policy, None);
-    let ended = running.follow(policy, cancelled, deadline);
-    match ended {
-        Ok(_) => running.child.wait(),
-        Err(_) => running.end(),
-    }
-    let (exit, cost, layer, enforced) = ended?;
-    Ok(Finished { exit, text: running.text, cost, layer, enforced })
+    let _ = wire::send(begun.control.as_fd(), &Start::Job(policy), &[]);
+    begun.finish(cancelled)
+}
+
+/// The two ends of a socket between the agent and one of its processes.
+pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), SandboxError> {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    pair.map_err(|errno| SandboxError::Channel(errno.into()))
+}
+
+/// Mesh, about to be started as a process of the sandbox.
+pub(super) fn command(mesh: &Path, control: OwnedFd) -> Command {
+    let mut command = Command::new(mesh);
+    command.arg(CHILD_ARG).env_clear().current_dir("/").stdin(Stdio::from(control));
+    command
+}
+
+/// Begins a job in a template. What it prints and reports comes to the agent directly.
+pub(super) fn begin(template: &Arc<Template>, policy: &Policy) -> Result<Begun, SandboxError> {
+    let (control, theirs) = channel()?;
+    let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
+    template.send_job(policy, [outputs.stdout.as_fd(), outputs.stderr.as_fd(), theirs.as_fd()])?;
+    Ok(Begun::new(policy, Warden::Template(Arc::clone(template)), control, outputs.streams))
 }
 
 /// Runs the smallest real job there is, a program of three instructions, in a root of its own. It fails at the step at
@@ -92,8 +104,7 @@ fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Ca
 
 fn probe_policy(base: &Path, identity: Identity) -> Policy {
     Policy {
-        tree: Vec::new(),
-        sources: base.as_os_str().as_bytes().to_vec(),
+        inputs: Inputs::Own { tree: Vec::new(), sources: base.as_os_str().as_bytes().to_vec() },
         base: base.as_os_str().as_bytes().to_vec(),
         program: b"/probe".to_vec(),
         argv: vec![b"probe".to_vec()],
@@ -185,27 +196,60 @@ impl Drop for Reaped {
     }
 }
 
+/// Whose child a job's warden is.
+#[derive(Debug)]
+enum Warden {
+    /// The agent's.
+    Child(Reaped),
+    /// The template's, which is kept for as long as the job.
+    Template(Arc<Template>),
+}
+
 /// A job between its start and its end.
 #[derive(Debug)]
-struct Running {
-    child: Reaped,
+pub struct Begun {
+    warden: Warden,
+    deadline: Instant,
+    text_bytes_max: u64,
     control: OwnedFd,
     streams: Vec<(bool, OwnedFd)>,
     text: Vec<Chunk>,
     text_bytes: u64,
 }
 
-/// What [`Running::follow`] has learned.
+/// What [`Begun::follow`] has learned.
 type Ended = (Exit, Cost, OwnedFd, Enforced);
 
-impl Running {
+impl Begun {
+    fn new(policy: &Policy, warden: Warden, control: OwnedFd, streams: Vec<(bool, OwnedFd)>) -> Self {
+        let deadline = Instant::now() + Duration::from_millis(policy.limits.wall_ms);
+        let text_bytes_max = policy.limits.text_bytes;
+        Self { warden, deadline, text_bytes_max, control, streams, text: Vec::new(), text_bytes: 0 }
+    }
+
+    /// Waits for the job's end on this thread. When `cancelled` becomes readable or hangs up, the job is killed.
+    ///
+    /// # Errors
+    /// Whatever kept the job from ending by itself. When this returns, no process of the job is left.
+    pub fn finish(mut self, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+        let ended = self.follow(cancelled);
+        match (&ended, &mut self.warden) {
+            (Ok(_), Warden::Child(child)) => child.wait(),
+            // It has closed its end of the socket, which it does by ending.
+            (Ok(_), Warden::Template(_)) => {}
+            (Err(_), _) => self.end(),
+        }
+        let (exit, cost, layer, enforced) = ended?;
+        Ok(Finished { exit, text: self.text, cost, layer, enforced })
+    }
+
     /// Reads reports and output until all of the job's ends are closed, which is when its last process is gone.
-    fn follow(&mut self, policy: &Policy, cancelled: BorrowedFd<'_>, deadline: Instant) -> Result<Ended, SandboxError> {
+    fn follow(&mut self, cancelled: BorrowedFd<'_>) -> Result<Ended, SandboxError> {
         let mut inbox = Inbox::default();
         let mut open = true;
         let (mut ready, mut ended) = (None, None);
         while open || !self.streams.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(SandboxError::Wall);
             }
@@ -219,13 +263,14 @@ impl Running {
                             return Err(SandboxError::Setup { step, path, error });
                         }
                         Report::Ready(enforced) => ready = inbox.take_fd().map(|layer| (layer, enforced)),
+                        Report::Standing => return Err(SandboxError::Lost),
                         Report::Ended { exit, cost } => ended = Some((exit, cost)),
                     }
                 }
             }
             let mut closed = Vec::new();
             for at in printed {
-                if !self.read(at, policy.limits.text_bytes)? {
+                if !self.read(at)? {
                     closed.push(at);
                 }
             }
@@ -263,7 +308,7 @@ impl Running {
     }
 
     /// Reads once from a stream; `false` at its end.
-    fn read(&mut self, at: usize, bytes_max: u64) -> Result<bool, SandboxError> {
+    fn read(&mut self, at: usize) -> Result<bool, SandboxError> {
         let (is_stderr, fd) = &self.streams[at];
         let mut buffer = vec![0; READ_BYTES];
         let got = match rustix::io::read(fd, &mut buffer) {
@@ -274,7 +319,7 @@ impl Running {
             Err(errno) => return Err(SandboxError::Channel(errno.into())),
         };
         self.text_bytes += got as u64;
-        if self.text_bytes > bytes_max {
+        if self.text_bytes > self.text_bytes_max {
             return Err(SandboxError::Text);
         }
         buffer.truncate(got);
@@ -291,7 +336,35 @@ impl Running {
     fn end(&mut self) {
         // Fails only if the other end is gone.
         let _ = rustix::net::shutdown(&self.control, Shutdown::Write);
-        self.child.wait_or_kill(KILL_WAIT);
+        match &mut self.warden {
+            Warden::Child(child) => child.wait_or_kill(KILL_WAIT),
+            Warden::Template(template) => {
+                if !has_closed(&self.control, KILL_WAIT) {
+                    // With it die all its jobs, this one too.
+                    template.kill();
+                    has_closed(&self.control, KILL_WAIT);
+                }
+            }
+        }
+    }
+}
+
+/// Waits so long at most until the other end of a socket is closed; what still comes is dropped.
+fn has_closed(socket: &OwnedFd, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    let mut inbox = Inbox::default();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(socket, PollFlags::IN)];
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => match inbox.fill(socket.as_fd()) {
+                Ok(true) => inbox = Inbox::default(),
+                Ok(false) | Err(_) => return true,
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
     }
 }
 

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 /// Everything the sandbox needs to run one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// What the job's root holds above the base, sorted by path, so that a directory comes before what is in it.
-    pub tree: Vec<Place>,
-    /// The directory on this machine in which the sources of [`What::File`] are.
-    pub sources: Vec<u8>,
-    /// A tree on this machine that the job sees below `tree`, read-only: its toolchain.
+    /// What the job's root holds above the base.
+    pub inputs: Inputs,
+    /// A tree on this machine that the job sees below its inputs, read-only: its toolchain. For [`Inputs::Mirror`], a
+    /// name in the template's [`Mould::bases`].
     pub base: Vec<u8>,
     /// The program, by its path in the job's root. Never from the wire.
     pub program: Vec<u8>,
@@ -39,6 +38,52 @@ pub struct Policy {
     pub without: Without,
 }
 
+/// Where a job's inputs come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inputs {
+    /// Copied for this job alone.
+    Own {
+        /// What is placed, sorted by path, so that a directory comes before what is in it.
+        tree: Vec<Place>,
+        /// The directory on this machine in which the sources of [`What::File`] are.
+        sources: Vec<u8>,
+    },
+    /// The tree that the job's template holds, as it is when the job starts.
+    Mirror,
+}
+
+/// What a template needs: the process that holds a tree of inputs for many jobs of one client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mould {
+    /// The directory on this machine in which the sources of [`What::File`] are.
+    pub sources: Vec<u8>,
+    /// The directory on this machine in which all bases of its jobs are.
+    pub bases: Vec<u8>,
+    /// Who its jobs are. Of [`Identity::User`] only the kind counts: each job's policy has its own.
+    pub identity: Identity,
+    /// All files of its tree, bytes: they are in memory.
+    pub tree_bytes: u64,
+    /// Files, links and directories of its tree.
+    pub tree_nodes: u64,
+}
+
+/// A change of a template's tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Paths, without the leading slash, that are removed first, in this order: what is in a directory before it.
+    pub remove: Vec<Vec<u8>>,
+    /// What is placed then, in this order. A file or link takes the place of another at once, never in between.
+    pub place: Vec<Place>,
+}
+
+impl Update {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.place.is_empty()
+    }
+}
+
 /// One path of the job's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -57,7 +102,7 @@ pub enum What {
     Directory,
     /// A copy of a file.
     File {
-        /// Where the bytes are, below [`Policy::sources`].
+        /// Where the bytes are, below the directory of sources.
         source: String,
         /// How many there are.
         size: u64,

@@ -2,13 +2,15 @@
 //!
 //! Three layers in one overlay: the toolchain's tree (read-only, shared by all jobs), the inputs (copies in memory) and
 //! on top an empty layer in memory that takes what the job writes. All memory is one tmpfs that vanishes with the last
-//! process or descriptor, so nothing is ever left on disk and nothing must be cleaned up. Rejected: a tree on disk (the
+//! process or descriptor, so nothing is ever left on disk and nothing must be cleaned up. A job of a template finds the
+//! first two in the template's tree and brings only memory for the third; the steps are the same. Rejected: a tree on disk (the
 //! journal makes removing it dearer than building it) and a bind mount for each input (no times of its own).
 
 use super::{
     Step,
     linux::{Fault, fault},
-    policy::{Identity, Policy},
+    policy::{Identity, Inputs, Place, Policy},
+    template_child,
     tree::Builder,
 };
 use rustix::fs::{FileType, Mode, OFlags};
@@ -24,27 +26,64 @@ pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urando
 /// How deep the base is walked where its files are bound one by one.
 const BASE_DEPTH_MAX: usize = 64;
 
-/// Descriptors on all that the root is built from, opened while this machine's files can still be named.
+/// What the root is built from.
 #[derive(Debug)]
-pub(super) struct Kept {
-    sources: OwnedFd,
-    base: OwnedFd,
-    devices: Vec<(&'static str, OwnedFd)>,
+pub(super) enum Kept<'p> {
+    /// This machine's files, by descriptors that were opened while they could still be named.
+    Machine { tree: &'p [Place], sources: OwnedFd, base: OwnedFd, devices: Vec<(&'static str, OwnedFd)> },
+    /// The template's tree, which is this process's root: the base's name in it.
+    Template { base: &'p str },
 }
 
-impl Kept {
-    pub(super) fn open(policy: &Policy) -> Result<Self, Fault> {
-        let open = |path: &[u8], flags: OFlags| {
-            rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())
-                .map_err(|errno| fault(Step::Keep, path, errno))
-        };
-        let mut devices = Vec::new();
-        for name in DEVICES {
-            devices.push((name, open(format!("/dev/{name}").as_bytes(), OFlags::empty())?));
+impl<'p> Kept<'p> {
+    pub(super) fn open(policy: &'p Policy) -> Result<Self, Fault> {
+        match &policy.inputs {
+            Inputs::Own { tree, sources } => Ok(Self::Machine {
+                tree,
+                sources: open_kept(sources, OFlags::DIRECTORY)?,
+                base: open_kept(&policy.base, OFlags::DIRECTORY)?,
+                devices: devices()?,
+            }),
+            Inputs::Mirror => {
+                let base = std::str::from_utf8(&policy.base).ok();
+                // It becomes a part of an option, and must not lead elsewhere.
+                let base =
+                    base.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+                base.map(|base| Self::Template { base }).ok_or_else(|| fault(Step::Keep, &policy.base, Errno::INVAL))
+            }
         }
-        let sources = open(&policy.sources, OFlags::DIRECTORY)?;
-        Ok(Self { sources, base: open(&policy.base, OFlags::DIRECTORY)?, devices })
     }
+
+    /// The overlay's lower layers, as its option names them.
+    fn lower(&self) -> String {
+        match self {
+            // The base is named through its descriptor: its path may hold what separates an overlay's options.
+            Self::Machine { base, .. } => format!("in:/proc/self/fd/{}", base.as_raw_fd()),
+            Self::Template { base } => format!("/{}:/{}/{base}", template_child::TREE, template_child::BASES),
+        }
+    }
+
+    /// Where a device can be bound from.
+    fn device(&self, name: &str) -> String {
+        match self {
+            Self::Machine { devices, .. } => {
+                let device = devices.iter().find(|(have, _)| *have == name);
+                device.map_or_else(String::new, |(_, fd)| format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            }
+            Self::Template { .. } => format!("/dev/{name}"),
+        }
+    }
+}
+
+/// Opens something of this machine as a place.
+pub(super) fn open_kept(path: &[u8], flags: OFlags) -> Result<OwnedFd, Fault> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())
+        .map_err(|errno| fault(Step::Keep, path, errno))
+}
+
+/// This machine's devices that jobs get.
+pub(super) fn devices() -> Result<Vec<(&'static str, OwnedFd)>, Fault> {
+    DEVICES.iter().map(|name| Ok((*name, open_kept(format!("/dev/{name}").as_bytes(), OFlags::empty())?))).collect()
 }
 
 /// What has been mounted.
@@ -57,12 +96,20 @@ pub(super) struct Layers {
 }
 
 /// Builds the root under the current mount namespace and leaves the process in it, unmounted from all else.
-pub(super) fn build(policy: &Policy, kept: &Kept) -> Result<Layers, Fault> {
-    // Private first: nothing that follows may appear in this machine's own mount table.
-    let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    rustix::mount::mount_change("/", flags).map_err(|errno| fault(Step::Private, b"/", errno))?;
-    memory(policy)?;
-    inputs(policy, kept)?;
+pub(super) fn build(policy: &Policy, kept: &Kept<'_>) -> Result<Layers, Fault> {
+    let size = (policy.limits.tree_bytes, policy.limits.tree_nodes);
+    match kept {
+        Kept::Machine { tree, sources, .. } => {
+            make_private()?;
+            memory(stage()?, size, &["in", "up", "work", "base", "root"])?;
+            inputs(policy, tree, sources.as_fd())?;
+        }
+        Kept::Template { .. } => {
+            memory(template_child::STAGE, size, &["up", "work", "root"])?;
+            let up = open_directory("up").map_err(|errno| fault(Step::Place, b"", errno))?;
+            writable(policy, &mut Builder::new(up.as_fd(), up.as_fd(), owner(policy)))?;
+        }
+    }
     let layers = join(policy, kept)?;
     furnish(kept)?;
     read_only(policy)?;
@@ -70,62 +117,84 @@ pub(super) fn build(policy: &Policy, kept: &Kept) -> Result<Layers, Fault> {
     Ok(layers)
 }
 
-/// Mounts the memory and goes there.
-fn memory(policy: &Policy) -> Result<(), Fault> {
-    let limits = &policy.limits;
-    let options = format!("mode=0755,size={},nr_inodes={}", limits.tree_bytes, limits.tree_nodes);
+/// Nothing that follows may appear in this machine's own mount table, nor the other way round.
+pub(super) fn make_private() -> Result<(), Fault> {
+    let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", flags).map_err(|errno| fault(Step::Private, b"/", errno))
+}
+
+/// A directory of this machine for the memory.
+pub(super) fn stage() -> Result<&'static str, Fault> {
+    let found = STAGES.into_iter().find(|stage| std::path::Path::new(stage).is_dir());
+    found.ok_or_else(|| fault(Step::Memory, b"", Errno::NOENT))
+}
+
+/// Mounts memory of so many bytes and nodes, goes there, and makes directories.
+pub(super) fn memory(stage: &str, (bytes, nodes): (u64, u64), names: &[&str]) -> Result<(), Fault> {
+    let options = format!("mode=0755,size={bytes},nr_inodes={nodes}");
     let options = CString::new(options).expect("digits and letters hold no zero byte");
     let failed = |errno| fault(Step::Memory, b"", errno);
-    let stage = STAGES.into_iter().find(|stage| std::path::Path::new(stage).is_dir()).ok_or(failed(Errno::NOENT))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("tmpfs", stage, "tmpfs", flags, options.as_c_str()).map_err(failed)?;
     rustix::process::chdir(stage).map_err(failed)?;
-    for name in ["in", "up", "work", "base", "root"] {
-        rustix::fs::mkdir(name, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    for name in names {
+        rustix::fs::mkdir(*name, Mode::from_raw_mode(0o755)).map_err(failed)?;
     }
     Ok(())
 }
 
-/// Copies the inputs into the middle layer.
-fn inputs(policy: &Policy, kept: &Kept) -> Result<(), Fault> {
-    let failed = |path: &[u8]| {
-        let path = path.to_vec();
-        move |errno| fault(Step::Place, &path, errno)
-    };
-    let owner = match policy.identity {
+/// Who owns what the job may change, if that is another user than the one who builds.
+fn owner(policy: &Policy) -> Option<u32> {
+    match policy.identity {
         Identity::User { id } => Some(id),
         Identity::Namespace { .. } => None,
-    };
-    let top = open_directory("in").map_err(failed(b""))?;
-    let mut builder = Builder::new(top.as_fd(), kept.sources.as_fd(), owner);
-    policy.tree.iter().try_for_each(|place| builder.place(place))?;
+    }
+}
+
+/// Copies the inputs into the middle layer.
+fn inputs(policy: &Policy, tree: &[Place], sources: BorrowedFd<'_>) -> Result<(), Fault> {
+    let top = open_directory("in").map_err(|errno| fault(Step::Place, b"", errno))?;
+    let mut builder = Builder::new(top.as_fd(), sources, owner(policy));
+    tree.iter().try_for_each(|place| builder.place(place))?;
+    writable(policy, &mut builder)?;
+    mount_points(&mut builder)
+}
+
+/// Makes the directories in which the job may write, and gives them to it.
+fn writable(policy: &Policy, builder: &mut Builder<'_>) -> Result<(), Fault> {
     for writable in &policy.writable {
-        builder.directory(writable, true).map_err(failed(writable))?;
+        let failed = |errno| fault(Step::Place, writable, errno);
+        builder.directory(writable, true).map_err(failed)?;
         // The top of an overlay shows the upper layer's owner.
-        if let Some(id) = owner.filter(|_| writable == b"/") {
+        if let Some(id) = owner(policy).filter(|_| writable == b"/") {
             let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
-            rustix::fs::chown("up", Some(uid), Some(gid)).map_err(failed(b"/"))?;
+            rustix::fs::chown("up", Some(uid), Some(gid)).map_err(failed)?;
         }
     }
-    builder.directory(b"proc", false).map_err(failed(b"proc"))?;
-    for (name, _) in &kept.devices {
-        let dev = builder.open(b"dev").map_err(failed(b"dev"))?;
+    Ok(())
+}
+
+/// Makes what `/proc` and the devices are mounted on.
+pub(super) fn mount_points(builder: &mut Builder<'_>) -> Result<(), Fault> {
+    builder.directory(b"proc", false).map_err(|errno| fault(Step::Place, b"proc", errno))?;
+    for name in DEVICES {
+        let failed = |errno| fault(Step::Place, b"dev", errno);
+        let dev = builder.open(b"dev").map_err(failed)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let failed = |errno| fault(Step::Device, name.as_bytes(), errno);
-        rustix::fs::openat(dev, *name, flags, Mode::from_raw_mode(0o666)).map_err(failed)?;
+        rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666)).map_err(failed)?;
     }
     Ok(())
 }
 
 /// Puts base, inputs and output layer together as `root`.
-fn join(policy: &Policy, kept: &Kept) -> Result<Layers, Fault> {
+fn join(policy: &Policy, kept: &Kept<'_>) -> Result<Layers, Fault> {
     let written = |name| open_directory(name).map_err(|errno| fault(Step::Layers, b"", errno));
     if !policy.without.overlay {
-        // The base is named through its descriptor: its path may hold what separates an overlay's options.
         let in_namespace = matches!(policy.identity, Identity::Namespace { .. });
         let user = if in_namespace { ",userxattr" } else { "" };
-        let base = kept.base.as_raw_fd();
-        let options = format!("lowerdir=in:/proc/self/fd/{base},upperdir=up,workdir=work{user}");
+        let lower = kept.lower();
+        let options = format!("lowerdir={lower},upperdir=up,workdir=work{user}");
         let options = CString::new(options).expect("letters and digits hold no zero byte");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         match rustix::mount::mount("overlay", "root", "overlay", flags, options.as_c_str()) {
@@ -135,14 +204,18 @@ fn join(policy: &Policy, kept: &Kept) -> Result<Layers, Fault> {
             Err(errno) => return Err(fault(Step::Layers, b"", errno)),
         }
     }
-    bind_base(kept)?;
+    match kept {
+        Kept::Machine { base, .. } => bind_base(base.as_fd())?,
+        // The template's tree belongs to all jobs: only an overlay keeps it as it is.
+        Kept::Template { .. } => return Err(fault(Step::Layers, b"", Errno::NODEV)),
+    }
     Ok(Layers { written: written("in")?, overlay: false })
 }
 
 /// Without an overlay: the inputs' tree is the root, and each file of the base that it lacks is bound into it.
-fn bind_base(kept: &Kept) -> Result<(), Fault> {
+fn bind_base(base: BorrowedFd<'_>) -> Result<(), Fault> {
     let failed = |errno| fault(Step::Layers, b"", errno);
-    bind_fd(kept.base.as_fd(), "base").map_err(failed)?;
+    bind_fd(base, "base").map_err(failed)?;
     // Read-only here, and so in every bind that is made from here.
     remount_read_only("base").map_err(failed)?;
     rustix::mount::mount_bind("in", "root").map_err(failed)?;
@@ -209,15 +282,15 @@ fn bind_entry(
 }
 
 /// `/proc` and the devices.
-fn furnish(kept: &Kept) -> Result<(), Fault> {
+fn furnish(kept: &Kept<'_>) -> Result<(), Fault> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Only processes, of which there are only the job's own: nothing of this machine. Before Linux 5.8 all of /proc.
     let mount = |options| rustix::mount::mount("proc", "root/proc", "proc", flags, Some(options));
     let mounted = mount(c"subset=pid").or_else(|errno| if errno == Errno::INVAL { mount(c"") } else { Err(errno) });
     mounted.map_err(|errno| fault(Step::Proc, b"", errno))?;
-    for (name, device) in &kept.devices {
-        let target = format!("root/dev/{name}");
-        bind_fd(device.as_fd(), &target).map_err(|errno| fault(Step::Device, name.as_bytes(), errno))?;
+    for name in DEVICES {
+        let bound = rustix::mount::mount_bind(kept.device(name), format!("root/dev/{name}"));
+        bound.map_err(|errno| fault(Step::Device, name.as_bytes(), errno))?;
     }
     Ok(())
 }
@@ -248,20 +321,25 @@ fn outermost(paths: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
 
 /// Makes `root` the root, and takes the old one away.
 fn pivot() -> Result<(), Fault> {
+    pivot_to("root")
+}
+
+/// Makes a directory, on which something is mounted, the root, and takes the old one away.
+pub(super) fn pivot_to(root: &str) -> Result<(), Fault> {
     let failed = |errno| fault(Step::Pivot, b"", errno);
-    rustix::process::chdir("root").map_err(failed)?;
+    rustix::process::chdir(root).map_err(failed)?;
     // Onto itself: the old root lies over the new one for a moment, so no place for it is needed.
     rustix::process::pivot_root(".", ".").map_err(failed)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed)?;
     rustix::process::chdir("/").map_err(failed)
 }
 
-fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-fn bind_fd(from: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
+pub(super) fn bind_fd(from: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
     rustix::mount::mount_bind(format!("/proc/self/fd/{}", from.as_raw_fd()), to)
 }
 

@@ -1,8 +1,9 @@
 //! Builds a tree of files from a policy's list, under a directory that nobody else can reach yet (DO).
 //!
 //! The list is sorted, so the builder walks it with a stack of open directories: every name is made relative to a
-//! descriptor, every directory is entered without following links, and nothing that exists is ever replaced. So even
-//! a list that `worker` should have refused cannot place anything outside of the root.
+//! descriptor, every directory is entered without following links, and in a job's own tree nothing that exists is ever
+//! replaced. In a template's tree a file or link may take the place of another, by a rename: whoever has the old one open
+//! keeps it. So even a list that `worker` should have refused cannot place anything outside of the root.
 
 use super::{
     Step,
@@ -15,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One read of a source, bytes: most headers are copied by one read and one write.
 const COPY_BYTES: usize = 256 << 10;
+/// What something is called in the directory of new ones, until it has its place.
+const NEW: &[u8] = b"new";
 /// What a directory is opened with: its descriptor is only a place.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -26,6 +29,8 @@ pub(super) struct Builder<'a> {
     sources: BorrowedFd<'a>,
     /// Who owns what the job may change, if that is another user than the one who builds.
     owner: Option<u32>,
+    /// Where files and links are made before they are renamed to their places, if those may be taken.
+    fresh: Option<BorrowedFd<'a>>,
     /// The directories between the top and where the builder is: name and descriptor.
     stack: Vec<(Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
@@ -33,7 +38,25 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(top: BorrowedFd<'a>, sources: BorrowedFd<'a>, owner: Option<u32>) -> Self {
-        Self { top, sources, owner, stack: Vec::new(), buffer: vec![0; COPY_BYTES] }
+        Self { top, sources, owner, fresh: None, stack: Vec::new(), buffer: vec![0; COPY_BYTES] }
+    }
+
+    /// For a template's tree: `fresh` is a directory of the same file system that no job sees.
+    pub(super) fn replacing(top: BorrowedFd<'a>, sources: BorrowedFd<'a>, fresh: BorrowedFd<'a>) -> Self {
+        Self { fresh: Some(fresh), ..Self::new(top, sources, None) }
+    }
+
+    /// Removes a file, a link, or an empty directory.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), Fault> {
+        let (parent, name) = split(path);
+        let removed =
+            self.enter(parent).and_then(|()| match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => rustix::fs::unlinkat(self.here(), name, AtFlags::REMOVEDIR),
+                other => other,
+            });
+        // It may have been one of these.
+        self.stack.clear();
+        removed.map_err(|errno| fault(Step::Place, path, errno))
     }
 
     /// Makes one place, and the directories that lead to it.
@@ -44,12 +67,29 @@ impl<'a> Builder<'a> {
         }
         let (parent, name) = split(&place.path);
         self.enter(parent).map_err(failed)?;
+        let Some(fresh) = self.fresh else { return self.make(place, None, name) };
+        self.make(place, Some(fresh), NEW)?;
+        rustix::fs::renameat(fresh, NEW, self.here(), name).map_err(failed)?;
+        match rustix::fs::unlinkat(fresh, NEW, AtFlags::empty()) {
+            // A rename between two names of one inode does nothing.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Makes a file or link in `dir`, or else where the builder is.
+    fn make(&mut self, place: &Place, dir: Option<BorrowedFd<'_>>, name: &[u8]) -> Result<(), Fault> {
+        let failed = |errno| fault(Step::Place, &place.path, errno);
         match &place.what {
             What::Directory => {}
             What::File { source, size, mtime_s, mtime_ns, executable } => {
-                let mode = Mode::from_raw_mode(if *executable { 0o755 } else { 0o644 });
+                // In a template's tree they are nobody's and anybody's: what a job changes goes to its own layer, and only
+                // in its output directories is it let.
+                let mode = if dir.is_some() { 0o666 } else { 0o644 } | if *executable { 0o111 } else { 0 };
+                let mode = Mode::from_raw_mode(mode);
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(self.here(), name, flags, mode).map_err(failed)?;
+                let here = dir.unwrap_or_else(|| self.here());
+                let file = rustix::fs::openat(here, name, flags, mode).map_err(failed)?;
                 self.copy(source, *size, file.as_fd(), &place.path)?;
                 if let Some(owner) = self.owner.filter(|_| place.writable) {
                     rustix::fs::fchown(&file, uid(owner), gid(owner)).map_err(failed)?;
@@ -60,14 +100,16 @@ impl<'a> Builder<'a> {
                 rustix::fs::futimens(&file, &times).map_err(failed)?;
             }
             What::HardLink { to } => {
-                rustix::fs::linkat(self.top, to.as_slice(), self.here(), name, AtFlags::empty()).map_err(failed)?;
+                let here = dir.unwrap_or_else(|| self.here());
+                rustix::fs::linkat(self.top, to.as_slice(), here, name, AtFlags::empty()).map_err(failed)?;
                 if let Some(owner) = self.owner.filter(|_| place.writable) {
                     let flags = AtFlags::SYMLINK_NOFOLLOW;
-                    rustix::fs::chownat(self.here(), name, uid(owner), gid(owner), flags).map_err(failed)?;
+                    rustix::fs::chownat(here, name, uid(owner), gid(owner), flags).map_err(failed)?;
                 }
             }
             What::Symlink { target } => {
-                rustix::fs::symlinkat(target.as_slice(), self.here(), name).map_err(failed)?;
+                let here = dir.unwrap_or_else(|| self.here());
+                rustix::fs::symlinkat(target.as_slice(), here, name).map_err(failed)?;
             }
         }
         Ok(())

@@ -1,9 +1,14 @@
 //! What the agent and the job's own processes tell each other over the job's socket (DO).
 //!
-//! Length, then postcard. The agent sends one policy; back come at most one [`Report::Ready`] with the output layer's
-//! descriptor, and one report of the end. Both ends are this very binary, so there is no version.
+//! Length, then postcard. The agent sends one [`Start`]. From a job come back at most one [`Report::Ready`] with the
+//! output layer's descriptor, and one report of the end. From a template comes one [`Report::Standing`], after which it
+//! is sent [`Command`]s; each of its jobs has a socket of its own to report on. Both ends are this very binary, so there
+//! is no version.
 
-use super::{Cost, Enforced, Exit, Step};
+use super::{
+    Cost, Enforced, Exit, Step,
+    policy::{Mould, Policy, Update},
+};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -16,6 +21,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const FRAME_BYTES_MAX: usize = 256 << 20;
 /// One read, bytes.
 const READ_BYTES: usize = 64 << 10;
+
+/// Descriptors that come with one frame.
+pub(super) const FDS_MAX: usize = 3;
+
+/// What a freshly started process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Start<P = Policy> {
+    /// One job.
+    Job(P),
+    /// A template.
+    Template(Mould),
+}
+
+/// What a template is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Command<U = Update, P = Policy> {
+    /// Its tree changes.
+    Update(U),
+    /// A job starts, with these descriptors: standard output, standard error, and the socket to report on.
+    Job(P),
+}
 
 /// What the job's processes report.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +57,8 @@ pub(super) enum Report {
     },
     /// The sandbox stands and the program is about to start. The output layer's descriptor comes with it.
     Ready(Enforced),
+    /// The template has its namespaces and an empty tree.
+    Standing,
     /// The program ended.
     Ended {
         /// How.
@@ -40,21 +68,21 @@ pub(super) enum Report {
     },
 }
 
-/// Sends one value, and with it perhaps a descriptor.
-pub(super) fn send<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// Sends one value, and with it at most [`FDS_MAX`] descriptors.
+pub(super) fn send<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut frame = vec![0; 4];
     frame = postcard::to_extend(value, frame).map_err(io::Error::other)?;
     let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     let mut sent = 0;
-    let mut passing = fd;
+    let mut passing = Some(fds).filter(|fds| !fds.is_empty());
     while sent < frame.len() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds;
-        if let Some(fd) = passing.take() {
-            fds = [fd];
-            control.push(SendAncillaryMessage::ScmRights(&fds));
+        if let Some(fds) = passing.take()
+            && !control.push(SendAncillaryMessage::ScmRights(fds))
+        {
+            return Err(io::Error::other("too many descriptors for one frame"));
         }
         match rustix::net::sendmsg(socket, &[IoSlice::new(&frame[sent..])], &mut control, SendFlags::NOSIGNAL) {
             Ok(bytes) => sent += bytes,
@@ -75,7 +103,7 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Reads once; `false` at the end of the stream.
     pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX + 1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let start = self.bytes.len();
         self.bytes.resize(start + READ_BYTES, 0);
@@ -119,9 +147,8 @@ impl Inbox {
     }
 }
 
-/// Waits for one value.
-pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<T> {
-    let mut inbox = Inbox::default();
+/// Waits for one value. What came after it stays in the inbox.
+pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, inbox: &mut Inbox) -> io::Result<T> {
     loop {
         if let Some(value) = inbox.take()? {
             return Ok(value);
@@ -142,8 +169,8 @@ mod tests {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let sender = std::thread::spawn(move || {
-            send(a.as_fd(), &vec![7_u8; 1 << 20], Some(file.as_fd())).unwrap();
-            send(a.as_fd(), &"end".to_owned(), None).unwrap();
+            send(a.as_fd(), &vec![7_u8; 1 << 20], &[file.as_fd()]).unwrap();
+            send(a.as_fd(), &"end".to_owned(), &[]).unwrap();
         });
         let mut inbox = Inbox::default();
         let first: Vec<u8> = loop {

@@ -52,28 +52,53 @@ pub enum CollectError {
 /// A file that the compiler made, with its content, at its beginning.
 pub type Made = (Output, File);
 
+/// What was there before the compiler ran.
+pub trait There {
+    /// The input at a path.
+    fn input(&self, path: &[u8]) -> Option<Node>;
+    /// The toolchain's part at a path: the text of a link, or `None` for anything else.
+    fn part(&self, path: &[u8]) -> Option<Option<Vec<u8>>>;
+    /// Whether a directory was at a path.
+    fn is_directory(&self, path: &[u8]) -> bool;
+    /// The paths of all inputs, for a layer that holds them too.
+    fn inputs(&self) -> Vec<&[u8]>;
+}
+
 /// What is known of the root that the layer belongs to.
-#[derive(Debug)]
 pub struct Known<'a> {
+    /// What was there.
+    pub there: &'a dyn There,
+    /// Where what was made counts.
+    pub output_dirs: &'a BTreeSet<AbsPath>,
+    /// Where it does not.
+    pub temp_dirs: &'a BTreeSet<AbsPath>,
+    /// The layer holds only what was written; else it is the tree of inputs itself.
+    pub overlay: bool,
+}
+
+impl std::fmt::Debug for Known<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("output_dirs", self.output_dirs).finish_non_exhaustive()
+    }
+}
+
+/// What was placed for one job alone.
+#[derive(Debug)]
+pub struct Placed<'a> {
     entries: HashMap<&'a [u8], &'a Node>,
     /// All directories that were there before the compiler ran.
     directories: HashSet<&'a [u8]>,
     toolchain: HashMap<&'a [u8], &'a PartNode>,
-    output_dirs: &'a BTreeSet<AbsPath>,
-    temp_dirs: &'a BTreeSet<AbsPath>,
-    /// The layer holds only what was written; else it is the tree of inputs itself.
-    overlay: bool,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Placed<'a> {
     /// Takes note of what was placed.
     #[must_use]
     pub fn new(
-        entries: &'a [Entry],
+        entries: &'a [&'a Entry],
         toolchain: &'a Manifest,
         output_dirs: &'a BTreeSet<AbsPath>,
         temp_dirs: &'a BTreeSet<AbsPath>,
-        overlay: bool,
     ) -> Self {
         let mut directories = HashSet::new();
         let parts = toolchain.parts.iter().map(|part| (&part.path, matches!(part.node, PartNode::Directory)));
@@ -93,9 +118,32 @@ impl<'a> Known<'a> {
         }
         let entries = entries.iter().map(|entry| (entry.path.as_bytes(), &entry.node)).collect();
         let toolchain = toolchain.parts.iter().map(|part| (part.path.as_bytes(), &part.node)).collect();
-        Self { entries, directories, toolchain, output_dirs, temp_dirs, overlay }
+        Self { entries, directories, toolchain }
+    }
+}
+
+impl There for Placed<'_> {
+    fn input(&self, path: &[u8]) -> Option<Node> {
+        self.entries.get(path).map(|node| Node::clone(node))
     }
 
+    fn part(&self, path: &[u8]) -> Option<Option<Vec<u8>>> {
+        self.toolchain.get(path).map(|part| match part {
+            PartNode::Symlink { target } => Some(target.clone()),
+            _ => None,
+        })
+    }
+
+    fn is_directory(&self, path: &[u8]) -> bool {
+        self.directories.contains(path)
+    }
+
+    fn inputs(&self) -> Vec<&[u8]> {
+        self.entries.keys().copied().collect()
+    }
+}
+
+impl Known<'_> {
     /// Whether the walk does not enter a directory: it has its own turn, or what is in it does not count.
     fn is_passed_over(&self, dir: &AbsPath) -> bool {
         self.output_dirs.contains(dir) || self.temp_dirs.contains(dir) || PROVIDED.contains(&dir.as_bytes())
@@ -132,6 +180,18 @@ fn open_beneath(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(here)
 }
 
+/// The content of a plain file at a path below a directory, if it is one of at most so many bytes.
+#[must_use]
+pub fn read_beneath(top: BorrowedFd<'_>, path: &AbsPath, bytes_max: u64) -> Option<Vec<u8>> {
+    let dir = open_beneath(top, path.parent()?.below_root()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(&dir, path.name(), flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() <= bytes_max)?;
+    let mut bytes = vec![0; usize::try_from(metadata.len()).ok()?];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).ok()?;
+    Some(bytes)
+}
+
 struct Walk<'a> {
     known: &'a Known<'a>,
     made: Vec<Made>,
@@ -158,7 +218,7 @@ impl Walk<'_> {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => self.file(dir.as_fd(), name, &at, &stat)?,
                 FileType::Directory if self.known.is_passed_over(&at) => {}
-                FileType::Directory if self.known.directories.contains(at.as_bytes()) => {
+                FileType::Directory if self.known.there.is_directory(at.as_bytes()) => {
                     let inner = open_beneath(dir.as_fd(), name.to_bytes()).map_err(failed)?;
                     self.directory(inner, &at, depth + 1)?;
                 }
@@ -174,25 +234,24 @@ impl Walk<'_> {
 
     /// Without an overlay the links that were placed are in the layer too.
     fn is_placed_link(&self, dir: BorrowedFd<'_>, name: &std::ffi::CStr, at: &AbsPath) -> bool {
-        let input = match self.known.entries.get(at.as_bytes()) {
+        if self.known.overlay {
+            return false;
+        }
+        let placed = match self.known.there.input(at.as_bytes()) {
             Some(Node::Symlink { target }) => Some(target),
-            _ => None,
-        };
-        let part = match self.known.toolchain.get(at.as_bytes()) {
-            Some(PartNode::Symlink { target }) => Some(target),
-            _ => None,
+            _ => self.known.there.part(at.as_bytes()).flatten(),
         };
         let text = rustix::fs::readlinkat(dir, name, Vec::new()).map(std::ffi::CString::into_bytes);
-        !self.known.overlay && input.or(part).is_some_and(|target| text.as_ref() == Ok(target))
+        placed.is_some_and(|target| text.as_ref() == Ok(&target))
     }
 
     fn was_there(&self, path: &AbsPath) -> bool {
         let bytes = path.as_bytes();
-        self.known.entries.contains_key(bytes) || self.known.toolchain.contains_key(bytes)
+        self.known.there.input(bytes).is_some() || self.known.there.part(bytes).is_some()
     }
 
     fn removed(&self, path: &AbsPath) -> Result<(), CollectError> {
-        if self.was_there(path) || self.known.directories.contains(path.as_bytes()) {
+        if self.was_there(path) || self.known.there.is_directory(path.as_bytes()) {
             return Err(CollectError::Removed(path.clone()));
         }
         Ok(())
@@ -200,8 +259,8 @@ impl Walk<'_> {
 
     /// Without an overlay nothing marks what was removed: what was placed here must have been seen.
     fn all_still_there(&self, path: &AbsPath, seen: &HashSet<AbsPath>) -> Result<(), CollectError> {
-        for entry in self.known.entries.keys() {
-            let Ok(at) = AbsPath::new(*entry) else { continue };
+        for entry in self.known.there.inputs() {
+            let Ok(at) = AbsPath::new(entry) else { continue };
             if at.parent().as_ref() == Some(path) && !seen.contains(&at) {
                 return Err(CollectError::Removed(at));
             }
@@ -221,7 +280,7 @@ impl Walk<'_> {
             return Err(CollectError::Kind(at.clone()));
         }
         // Where the toolchain is bound over the inputs' tree, this is the empty file under the mount.
-        if !self.known.overlay && stat.st_size == 0 && self.known.toolchain.contains_key(at.as_bytes()) {
+        if !self.known.overlay && stat.st_size == 0 && self.known.there.part(at.as_bytes()).is_some() {
             return Ok(());
         }
         let failed = |errno| CollectError::Read { path: at.clone(), errno };
@@ -252,7 +311,7 @@ impl Walk<'_> {
     /// Whether it is an input that was placed here, with the content and the time that it was placed with. A file that
     /// was written again with the same bytes is an output: its time has changed, as it would have at home.
     fn is_as_placed(&self, output: &Output, stat: &Stat) -> bool {
-        let Some(Node::File(file)) = self.known.entries.get(output.path.as_bytes()) else { return false };
+        let Some(Node::File(file)) = self.known.there.input(output.path.as_bytes()) else { return false };
         let same_time = i128::from(stat.st_mtime) == i128::from(file.mtime_s)
             && i128::from(stat.st_mtime_nsec) == i128::from(file.mtime_ns);
         same_time && output.digest == file.digest

@@ -1,21 +1,36 @@
 //! One job from the offer's acceptance to its outcome (DO).
 
-use super::collect::{self, CollectError, Known};
-use super::policy::{self, Host};
+use super::collect::{self, CollectError, Known, Placed};
+use super::listing;
+use super::mirror::Tools;
+use super::mirrors::{Ground, Mirrors, NotMirrored};
+use super::policy::{self, Stage};
 use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
-use crate::sandbox::policy::{Limits, Without};
-use crate::sandbox::{self, Capable, Enforced, NoSandbox, SandboxError, Step};
+use crate::compiler::invocation::Family;
+use crate::env;
+use crate::sandbox::policy::{Inputs, Limits, Without};
+use crate::sandbox::{self, Capable, Enforced, Finished, NoSandbox, SandboxError, Step};
 use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
 use mesh_proto::job::{Exit, Job, JobError, Outcome, Output, Refusal, Text, Usage};
+use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Fingerprint, Manifest};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+/// A closure with the numbers that its entries have on the client's connection, ascending.
+pub type Closure = Arc<Vec<(u32, Arc<Entry>)>>;
+
+/// Toolchains whose tables are kept.
+const TABLES_MAX: usize = 256;
 
 /// One job, with all that is needed to run it.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +38,26 @@ pub struct Order<'a> {
     /// What to run.
     pub job: &'a Job,
     /// Its closure.
-    pub entries: &'a [Entry],
+    pub closure: &'a Closure,
     /// Its toolchain.
     pub toolchain: &'a Manifest,
     /// The toolchain's fingerprint.
     pub fingerprint: &'a Fingerprint,
+    /// The toolchain's grammar of options.
+    pub family: Family,
     /// Which of this machine's slots it has: no other job that runs now has the same.
     pub slot: u16,
+    /// The trees that this machine keeps for the client.
+    pub mirrors: Option<&'a Mirrors>,
+}
+
+/// Where a job ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In a root of its own.
+    Strict,
+    /// In a tree that is kept for the client.
+    Mirror,
 }
 
 /// A job that ran.
@@ -41,6 +69,8 @@ pub struct Ran {
     pub files: Vec<File>,
     /// What held it.
     pub enforced: Enforced,
+    /// Where it ran.
+    pub form: Form,
 }
 
 /// Why a job did not run to its end.
@@ -119,6 +149,11 @@ pub struct Worker {
     limits: Limits,
     /// Barriers that a test leaves out.
     without: Without,
+    /// No job runs in a mirror.
+    only_strict: bool,
+    /// What mirrors must know of each toolchain.
+    tables: Mutex<HashMap<Fingerprint, Arc<Tools>>>,
+    mirror_misses: AtomicU64,
 }
 
 impl Worker {
@@ -130,8 +165,22 @@ impl Worker {
     pub fn new(mesh: &Path, cache: &Path) -> Result<Self, NoSandbox> {
         let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox { why: error.to_string() })?;
         let capable = sandbox::probe(mesh, &cache.join(layout::TOOLCHAINS))?;
-        let (mesh, limits, without) = (mesh.to_owned(), Limits::DEFAULT, Without::default());
-        Ok(Self { mesh, toolchains, capable, limits, without })
+        Ok(Self {
+            mesh: mesh.to_owned(),
+            toolchains,
+            capable,
+            limits: Limits::DEFAULT,
+            without: Without::default(),
+            only_strict: std::env::var_os(env::STRICT).is_some_and(|value| value == "1"),
+            tables: Mutex::default(),
+            mirror_misses: AtomicU64::new(0),
+        })
+    }
+
+    /// How many jobs in mirrors read, or did not say that they did not read, what is not in their closure.
+    #[must_use]
+    pub fn mirror_misses(&self) -> u64 {
+        self.mirror_misses.load(Ordering::Relaxed)
     }
 
     /// How this machine isolates its jobs.
@@ -161,7 +210,8 @@ impl Worker {
         self.toolchains.tree(toolchain, fingerprint).map(drop)
     }
 
-    /// Runs one job to its end on this thread, which does nothing else meanwhile.
+    /// Runs one job to its end on this thread, which does nothing else meanwhile: in a mirror where that is possible and
+    /// sure to be the same, else in a root of its own.
     ///
     /// # Errors
     /// Why it did not end by itself or its outputs could not be had, for this machine's own log;
@@ -169,46 +219,188 @@ impl Worker {
     pub fn run(&self, order: Order<'_>, blobs: &Blobs, cancelled: &Cancelled) -> Result<Ran, RunError> {
         let started = Instant::now();
         order.job.check()?;
-        let root = strict::root(order.job, order.entries, order.toolchain)?;
-        let digests = strict::digests(order.entries);
+        let base = self.toolchains.tree(order.toolchain, order.fingerprint)?;
+        let may_mirror =
+            self.capable.enforced.overlay && !self.without.overlay && !self.only_strict && !order.job.strict;
+        if let Some(mirrors) = order.mirrors.filter(|_| may_mirror) {
+            match self.run_in_mirror(order, mirrors, blobs, cancelled, started) {
+                Ok(ran) => return Ok(ran),
+                // Another form would end no other way.
+                Err(NotMirrored::Ended(
+                    error @ (SandboxError::Cancelled | SandboxError::Wall | SandboxError::Text),
+                )) => return Err(error.into()),
+                Err(NotMirrored::Missed) => {
+                    self.mirror_misses.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!("a job read what is not in its closure; it runs once more with that alone");
+                }
+                Err(why) => tracing::debug!(%why, "a job runs in a root of its own"),
+            }
+        }
+        self.run_strict(order, &base, blobs, cancelled, started)
+    }
+
+    fn run_strict(
+        &self,
+        order: Order<'_>,
+        base: &Path,
+        blobs: &Blobs,
+        cancelled: &Cancelled,
+        started: Instant,
+    ) -> Result<Ran, RunError> {
+        let entries: Vec<&Entry> = order.closure.iter().map(|(_, entry)| &**entry).collect();
+        let strict::Root { tree, output_dirs, temp_dirs, bytes } = strict::root(order.job, &entries, order.toolchain)?;
+        let digests = strict::digests(&entries);
         let _pin = blobs.pin(digests.iter().copied());
         if !digests.iter().all(|digest| blobs.has(digest)) {
             return Err(RunError::Missing);
         }
-        let base = self.toolchains.tree(order.toolchain, order.fingerprint)?;
-        let host = Host { base: &base, blobs: blobs.folder(), identities: self.capable.identities };
-        let policy = policy::policy(order, &root, host, self.limits, self.without);
+        let stage = Stage {
+            inputs: Inputs::Own { tree, sources: blobs.folder().as_os_str().as_bytes().to_vec() },
+            base: base.as_os_str().as_bytes().to_vec(),
+            output_dirs: &output_dirs,
+            temp_dirs: &temp_dirs,
+            bytes,
+            nodes: entries.len() as u64,
+        };
+        let policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
         let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
-        if finished.text.len() > mesh_proto::limits::JOB_TEXT_PIECES_MAX {
-            return Err(SandboxError::Text.into());
-        }
         let ended = Instant::now();
-        let (outputs, temps) = (&root.output_dirs, &root.temp_dirs);
-        let known = Known::new(order.entries, order.toolchain, outputs, temps, finished.enforced.overlay);
-        let exit = match finished.exit {
-            sandbox::Exit::Code(code) => Exit::Code(code),
-            sandbox::Exit::Signal(signal) => Exit::Signal(signal),
-        };
-        let made = match collect::collect(finished.layer.as_fd(), &known) {
-            // A compiler that fails removes what it has begun, and what lay there before. The client compiles the unit
-            // again by itself then, so nothing needs to come back; a refusal would make it ask another machine first.
-            Err(_) if exit != Exit::Code(0) => Vec::new(),
-            other => other?,
-        };
-        let (outputs, files): (Vec<Output>, Vec<File>) = made.into_iter().unzip();
-        let cost = finished.cost;
-        let usage = Usage {
-            user_us: cost.user_us,
-            system_us: cost.system_us,
-            peak_kib: cost.peak_kib,
-            stage_us: micros(ended - started).saturating_sub(cost.run_us),
-            run_us: cost.run_us,
-            collect_us: micros(ended.elapsed()),
-        };
-        let text = finished.text.into_iter().map(|chunk| Text { is_stderr: chunk.is_stderr, bytes: chunk.bytes });
-        let outcome = Outcome { exit, text: text.collect(), outputs, usage };
-        Ok(Ran { outcome, files, enforced: finished.enforced })
+        let overlay = finished.enforced.overlay;
+        let there = Placed::new(&entries, order.toolchain, &output_dirs, &temp_dirs);
+        let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay };
+        outcome(finished, &known, Form::Strict, started, ended)
     }
+
+    /// Runs a job in the client's tree, and holds what it says that it read against its closure.
+    fn run_in_mirror(
+        &self,
+        order: Order<'_>,
+        mirrors: &Mirrors,
+        blobs: &Blobs,
+        cancelled: &Cancelled,
+        started: Instant,
+    ) -> Result<Ran, NotMirrored> {
+        let listing = listing::listing(order.job, order.family);
+        if listing == listing::Listing::None {
+            return Err(NotMirrored::NoList);
+        }
+        let tools = self.table(order);
+        let ground = Ground {
+            mesh: &self.mesh,
+            blobs,
+            bases: &self.toolchains.folder(),
+            identity: self.capable.identities.of_slot(order.slot),
+        };
+        let mut list = None;
+        let mut begun = mirrors.begin(order, &tools, &ground, |output_dirs, temp_dirs| {
+            let stage = Stage {
+                inputs: Inputs::Mirror,
+                base: order.fingerprint.0.hex().into_bytes(),
+                output_dirs,
+                temp_dirs,
+                bytes: 0,
+                nodes: 0,
+            };
+            let mut policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
+            let dir = temp_dirs.iter().find(|dir| !output_dirs.contains(dir));
+            list = dir.and_then(|dir| dir.join(listing::LIST_NAME).ok());
+            let path = list.as_ref().map(AbsPath::as_bytes);
+            match (listing, path) {
+                (listing::Listing::Appended, Some(path)) => policy.argv = listing::appended(&policy.argv, path),
+                (listing::Listing::Printed, Some(path)) => policy.env.extend(listing::printed(path)),
+                // There is no place for one: it will be missing.
+                (_, _) => {}
+            }
+            policy
+        })?;
+        let finished = begun.finish(cancelled.read_end.as_fd())?;
+        let ended = Instant::now();
+        let layer = finished.layer.try_clone().map_err(|_| NotMirrored::Missed)?;
+        let has_succeeded = finished.exit == sandbox::Exit::Code(0);
+        let (output_dirs, temp_dirs) = begun.directories();
+        let known = Known { there: &begun, output_dirs, temp_dirs, overlay: true };
+        let ran = outcome(finished, &known, Form::Mirror, started, ended).map_err(|_| NotMirrored::Missed)?;
+        // What a compiler says that fails is said by the client's own.
+        if has_succeeded {
+            let text = match (listing, &list) {
+                (listing::Listing::Nothing, _) => Some(Vec::new()),
+                (listing::Listing::Own(name), _) => own_list(&ran, name),
+                (_, Some(list)) => collect::read_beneath(layer.as_fd(), list, listing::LIST_BYTES_MAX),
+                (_, None) => None,
+            };
+            let paths = text.and_then(|text| listing::paths(listing, &text)).ok_or(NotMirrored::Missed)?;
+            if !begun.covers(&order.job.cwd, &paths) {
+                return Err(NotMirrored::Missed);
+            }
+        }
+        Ok(ran)
+    }
+
+    /// What a mirror must know of a job's toolchain.
+    fn table(&self, order: Order<'_>) -> Arc<Tools> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tools) = tables.get(order.fingerprint) {
+            return Arc::clone(tools);
+        }
+        if tables.len() >= TABLES_MAX {
+            tables.clear();
+        }
+        let tools = Arc::new(Tools::new(order.toolchain));
+        tables.insert(*order.fingerprint, Arc::clone(&tools));
+        tools
+    }
+}
+
+/// The list among a job's outputs: the one of this name, or the only one that ends as lists do.
+fn own_list(ran: &Ran, name: Option<&[u8]>) -> Option<Vec<u8>> {
+    let is_list = |output: &Output| match name {
+        Some(name) => output.path.name() == name,
+        None => output.path.name().ends_with(b".d"),
+    };
+    let mut found = ran.outcome.outputs.iter().zip(&ran.files).filter(|(output, _)| is_list(output));
+    let (Some((output, file)), None) = (found.next(), found.next()) else { return None };
+    if output.size > listing::LIST_BYTES_MAX {
+        return None;
+    }
+    let mut text = vec![0; usize::try_from(output.size).ok()?];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut text, 0).ok()?;
+    Some(text)
+}
+
+/// Collects what a job that has ended made.
+fn outcome(
+    finished: Finished,
+    known: &Known<'_>,
+    form: Form,
+    started: Instant,
+    ended: Instant,
+) -> Result<Ran, RunError> {
+    if finished.text.len() > mesh_proto::limits::JOB_TEXT_PIECES_MAX {
+        return Err(SandboxError::Text.into());
+    }
+    let exit = match finished.exit {
+        sandbox::Exit::Code(code) => Exit::Code(code),
+        sandbox::Exit::Signal(signal) => Exit::Signal(signal),
+    };
+    let made = match collect::collect(finished.layer.as_fd(), known) {
+        // A compiler that fails removes what it has begun, and what lay there before. The client compiles the unit
+        // again by itself then, so nothing needs to come back; a refusal would make it ask another machine first.
+        Err(_) if exit != Exit::Code(0) => Vec::new(),
+        other => other?,
+    };
+    let (outputs, files): (Vec<Output>, Vec<File>) = made.into_iter().unzip();
+    let cost = finished.cost;
+    let usage = Usage {
+        user_us: cost.user_us,
+        system_us: cost.system_us,
+        peak_kib: cost.peak_kib,
+        stage_us: micros(ended - started).saturating_sub(cost.run_us),
+        run_us: cost.run_us,
+        collect_us: micros(ended.elapsed()),
+    };
+    let text = finished.text.into_iter().map(|chunk| Text { is_stderr: chunk.is_stderr, bytes: chunk.bytes });
+    let outcome = Outcome { exit, text: text.collect(), outputs, usage };
+    Ok(Ran { outcome, files, enforced: finished.enforced, form })
 }
 
 /// A job that owns all it needs, to be run beside other work.
@@ -216,14 +408,18 @@ impl Worker {
 pub struct OwnedOrder {
     /// What to run.
     pub job: Job,
-    /// Its closure.
-    pub entries: Vec<Entry>,
+    /// Its closure, by ascending number.
+    pub closure: Vec<(u32, Arc<Entry>)>,
     /// Its toolchain.
     pub toolchain: Arc<Manifest>,
     /// The toolchain's fingerprint.
     pub fingerprint: Fingerprint,
+    /// The toolchain's grammar of options.
+    pub family: Family,
     /// Its slot.
     pub slot: u16,
+    /// The trees that this machine keeps for the client.
+    pub mirrors: Option<Arc<Mirrors>>,
 }
 
 /// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed,
@@ -234,8 +430,17 @@ pub struct OwnedOrder {
 pub async fn run(worker: Arc<Worker>, order: OwnedOrder, blobs: Arc<Blobs>) -> Result<Ran, Refusal> {
     let (cancel, cancelled) = cancellation().map_err(|_| Refusal::Sandbox)?;
     let ran = tokio::task::spawn_blocking(move || {
-        let OwnedOrder { job, entries, toolchain, fingerprint, slot } = &order;
-        let order = Order { job, entries, toolchain, fingerprint, slot: *slot };
+        let OwnedOrder { job, closure, toolchain, fingerprint, family, slot, mirrors } = order;
+        let closure = Arc::new(closure);
+        let order = Order {
+            job: &job,
+            closure: &closure,
+            toolchain: &toolchain,
+            fingerprint: &fingerprint,
+            family,
+            slot,
+            mirrors: mirrors.as_deref(),
+        };
         worker.run(order, &blobs, &cancelled).map_err(|error| {
             tracing::debug!(%error, "a job was not run");
             error.refusal()

@@ -12,6 +12,7 @@ use mesh_proto::job::Job;
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Manifest, Part, PartNode};
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The directories of a root that the sandbox fills.
@@ -115,7 +116,7 @@ pub fn check_toolchain(manifest: &Manifest) -> Result<(), StrictError> {
 ///
 /// # Errors
 /// What the offer breaks.
-pub fn root(job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Root, StrictError> {
+pub fn root<E: Borrow<Entry>>(job: &Job, entries: &[E], toolchain: &Manifest) -> Result<Root, StrictError> {
     if entries.len() > limits::CLOSURE_ENTRIES_MAX {
         return Err(StrictError::Limit(AbsPath::root()));
     }
@@ -124,7 +125,7 @@ pub fn root(job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Root, 
     for part in &toolchain.parts {
         shape.add(&part.path, kind_of_part(&part.node));
     }
-    let mut sorted: Vec<&Entry> = entries.iter().collect();
+    let mut sorted: Vec<&Entry> = entries.iter().map(Borrow::borrow).collect();
     sorted.sort_unstable_by_key(|entry| entry.path.as_bytes());
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0].path == pair[1].path) {
         return Err(StrictError::Conflict(twice[0].path.clone()));
@@ -150,13 +151,16 @@ pub fn root(job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Root, 
         }
     }
     let output_dirs: BTreeSet<AbsPath> = job.output_dirs.iter().cloned().collect();
-    let temp_dirs = temp_dirs(job, entries, &shape);
+    let usual = sorted.iter().find(|entry| entry.path.as_bytes() == b"/tmp");
+    let link =
+        usual.and_then(|entry| if let Node::Symlink { target } = &entry.node { Some(&target[..]) } else { None });
+    let temp_dirs = temp_dirs(job, link, |path| shape.kinds.get(path) == Some(&Kind::Other));
     let tree = places(&sorted, &parts, |dir| output_dirs.contains(dir) || temp_dirs.contains(dir))?;
     Ok(Root { tree, output_dirs, temp_dirs, bytes })
 }
 
 /// Checks one entry by itself and against the toolchain's part at its path; yields its bytes.
-fn check_entry(entry: &Entry, part: Option<&Part>) -> Result<u64, StrictError> {
+pub(super) fn check_entry(entry: &Entry, part: Option<&Part>) -> Result<u64, StrictError> {
     let limit = || StrictError::Limit(entry.path.clone());
     check_reserved(&entry.path, entry.node == Node::Directory)?;
     let same = match (&entry.node, part.map(|part| &part.node)) {
@@ -191,24 +195,22 @@ fn check_reserved(path: &AbsPath, is_directory: bool) -> Result<(), StrictError>
 }
 
 /// Refuses to make writable what the sandbox provides itself.
-fn check_writable(path: &AbsPath) -> Result<(), StrictError> {
+pub(super) fn check_writable(path: &AbsPath) -> Result<(), StrictError> {
     check_reserved(path, *path == AbsPath::root())
 }
 
 /// Where compilers put temporary files: `/tmp`, or where it leads, and what the environment names. A directory that
-/// cannot be had is left out: the compiler then looks on, or fails, and the unit is compiled at home.
-fn temp_dirs<'a>(job: &'a Job, entries: &'a [Entry], shape: &Shape<'a>) -> BTreeSet<AbsPath> {
+/// cannot be had is left out: the compiler then looks on, or fails, and the unit is compiled at home. `link` is the text
+/// of `/tmp`, if that is a link; `is_other` says where something lies that is no directory.
+pub(super) fn temp_dirs(job: &Job, link: Option<&[u8]>, is_other: impl Fn(&[u8]) -> bool) -> BTreeSet<AbsPath> {
     let mut dirs = BTreeSet::new();
     let usual = AbsPath::new("/tmp").expect("it is in normal form");
-    let link = entries.iter().find(|entry| entry.path == usual).and_then(|entry| match &entry.node {
-        Node::Symlink { target } => AbsPath::lexical(&AbsPath::root(), target).ok(),
-        _ => None,
-    });
+    let link = link.and_then(|target| AbsPath::lexical(&AbsPath::root(), target).ok());
     let named = job.env.iter().filter(|(name, _)| matches!(name.as_slice(), b"TMPDIR" | b"TMP" | b"TEMP"));
     let named = named.filter_map(|(_, value)| AbsPath::new(value.as_slice()).ok());
     for dir in named.chain([link.unwrap_or(usual)]) {
         let mut ancestors = std::iter::successors(Some(dir.clone()), AbsPath::parent);
-        let is_directory = ancestors.all(|dir| shape.kinds.get(dir.as_bytes()) != Some(&Kind::Other));
+        let is_directory = ancestors.all(|dir| !is_other(dir.as_bytes()));
         if is_directory && dir != AbsPath::root() && check_writable(&dir).is_ok() {
             dirs.insert(dir);
         }
@@ -260,9 +262,9 @@ fn kind_of_part(node: &PartNode) -> Kind {
 
 /// The digests of all files of a closure, each once.
 #[must_use]
-pub fn digests(entries: &[Entry]) -> HashSet<Digest> {
+pub fn digests<E: Borrow<Entry>>(entries: &[E]) -> HashSet<Digest> {
     let file = |entry: &Entry| if let Node::File(file) = &entry.node { Some(file.digest) } else { None };
-    entries.iter().filter_map(file).collect()
+    entries.iter().map(Borrow::borrow).filter_map(file).collect()
 }
 
 #[cfg(test)]
@@ -352,8 +354,8 @@ mod tests {
         for at in ["/proc/self/x", "/dev/null", "/proc", "/dev", "/"] {
             assert!(matches!(check(&[file(at, "x", 1)]), Err(StrictError::Reserved(_))), "{at}");
         }
-        assert!(matches!(root(&job(&["/dev"]), &[], &toolchain()), Err(StrictError::Reserved(_))));
-        assert!(root(&job(&["/"]), &[], &toolchain()).is_ok());
+        assert!(matches!(root::<Entry>(&job(&["/dev"]), &[], &toolchain()), Err(StrictError::Reserved(_))));
+        assert!(root::<Entry>(&job(&["/"]), &[], &toolchain()).is_ok());
         assert!(check(&[directory("/proc"), directory("/dev"), directory("/")]).is_ok());
     }
 

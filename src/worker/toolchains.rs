@@ -86,6 +86,12 @@ impl Toolchains {
         Ok(Self { cache: cache.to_owned(), ready: Mutex::default(), copies })
     }
 
+    /// The folder that the trees are in, each by its fingerprint.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.cache.join(layout::TOOLCHAINS)
+    }
+
     /// The tree of this toolchain, made now if it is not there. One that an earlier run made is checked first: it was
     /// never synchronised to disk.
     ///

@@ -2,9 +2,10 @@
 
 use crate::escape::attempt;
 use crate::world::{Paths, World, abs};
+use mesh::compiler::invocation::Family;
 use mesh::sandbox::policy::{Limits, Without};
 use mesh::worker::collect::CollectError;
-use mesh::worker::run::{OwnedOrder, RunError, run};
+use mesh::worker::run::{Form, OwnedOrder, Ran, RunError, run};
 use mesh_proto::closure::{Entry, File, Node};
 use mesh_proto::digest::Digest;
 use mesh_proto::job::{Exit, Job, Refusal};
@@ -13,12 +14,12 @@ use mesh_proto::toolchain::{Manifest, Part, PartNode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn path(text: &str) -> AbsPath {
+pub(crate) fn path(text: &str) -> AbsPath {
     AbsPath::new(text).unwrap()
 }
 
 /// A toolchain of one program: the attempts.
-fn toolchain() -> Manifest {
+pub(crate) fn toolchain() -> Manifest {
     let mut paths = Paths::default();
     paths.add(attempt().unwrap());
     let part = |entry: Entry| match entry.node {
@@ -32,7 +33,7 @@ fn toolchain() -> Manifest {
     Manifest { driver: abs(&attempt().unwrap().canonicalize().unwrap()), facts: vec![], parts }
 }
 
-fn job(args: &[&str], output_dirs: &[&str]) -> Job {
+pub(crate) fn job(args: &[&str], output_dirs: &[&str]) -> Job {
     Job {
         toolchain: toolchain().fingerprint(),
         argv: std::iter::once(&"cc").chain(args).map(|arg| arg.as_bytes().to_vec()).collect(),
@@ -47,9 +48,9 @@ fn job(args: &[&str], output_dirs: &[&str]) -> Job {
     }
 }
 
-const PLACED: &[u8] = b"placed before";
+pub(crate) const PLACED: &[u8] = b"placed before";
 
-fn file(at: &str, content: &[u8]) -> Entry {
+pub(crate) fn file(at: &str, content: &[u8]) -> Entry {
     let (digest, size) = (Digest::of(content), content.len() as u64);
     let file = File { digest, size, mtime_s: 1_500_000_000, mtime_ns: 1, executable: false, inode: size };
     Entry { path: path(at), node: Node::File(file) }
@@ -75,7 +76,21 @@ fn world() -> Option<[World; 2]> {
 
 /// The names of what comes back, with an `x` before those that are executable; or the error in the place of that.
 fn collected(world: &World, what: &str, output_dirs: &[&str]) -> Result<Vec<String>, CollectError> {
-    match world.run(&job(&["odd", what], output_dirs), &entries(), &toolchain()) {
+    let run = |form| {
+        // A source that the compiler would not preprocess, so that it need not say what it read.
+        let job = job(&["odd", what, "none.s"], output_dirs);
+        world.run_for(&world.client, form, &job, &entries(), &toolchain())
+    };
+    let strict = outputs(what, run(Form::Strict));
+    // A job that misbehaves in a mirror runs once more without. What is another user's has its times from them alone.
+    if what != "disguise" {
+        assert_eq!(format!("{strict:?}"), format!("{:?}", outputs(what, run(Form::Mirror))), "{what}");
+    }
+    strict
+}
+
+fn outputs(what: &str, ran: Result<Ran, RunError>) -> Result<Vec<String>, CollectError> {
+    match ran {
         Ok(ran) => {
             assert_eq!(ran.outcome.exit, Exit::Code(0), "{what}");
             assert_eq!(ran.outcome.outputs.len(), ran.files.len());
@@ -176,9 +191,9 @@ fn inputs_that_do_not_fit_are_over_the_limit() {
     world.blobs.put(&Digest::of(&large), &large).unwrap();
     let run = |world: &World| world.run(&job(&["umask"], &["/w/out"]), &[file("/w/large", &large)], &toolchain());
     assert_eq!(run(&world).unwrap().outcome.exit, Exit::Code(0));
-    let World { dir, worker, blobs } = world;
+    let World { worker, .. } = world;
     let worker = worker.with_limits(Limits { tree_bytes: 64 << 10, ..Limits::DEFAULT });
-    assert_eq!(run(&World { dir, worker, blobs }).unwrap_err().refusal(), Refusal::Limit);
+    assert_eq!(run(&World { worker, ..world }).unwrap_err().refusal(), Refusal::Limit);
 }
 
 #[test]
@@ -187,10 +202,12 @@ fn a_job_whose_future_is_dropped_is_cancelled() {
     let toolchain = Arc::new(toolchain());
     let order = OwnedOrder {
         job: job(&["stay", "/w/out/dropped"], &["/w/out"]),
-        entries: entries(),
+        closure: world.client.closure(&entries()).to_vec(),
         fingerprint: toolchain.fingerprint(),
         toolchain,
+        family: Family::Gcc,
         slot: crate::world::slot(),
+        mirrors: None,
     };
     let (worker, blobs) = (Arc::new(world.worker), Arc::new(world.blobs));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

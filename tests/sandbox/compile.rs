@@ -1,7 +1,8 @@
-//! Real compilers in the strict root give the bytes that they give at home.
+//! Real compilers in a root of their job's own, and in a mirror, give the bytes that they give at home.
 
 use crate::world::{World, abs, closure, environment, job, toolchain};
 use mesh::sandbox::policy::Without;
+use mesh::worker::run::{Form, Ran};
 use mesh_proto::digest::Digest;
 use mesh_proto::job::{Exit, Terminal};
 use mesh_proto::path::AbsPath;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const C: &str = r#"#include <stdio.h>
 #include <assert.h>
@@ -23,18 +24,18 @@ const CPP: &str = r#"#include <vector>
 std::map<std::string, std::vector<int>> f() { return {{__FILE__, {PART, __LINE__}}}; }
 "#;
 
-fn sources(dir: &Path) {
+pub(crate) fn sources(dir: &Path) {
     std::fs::write(dir.join("unit.c"), C).unwrap();
     std::fs::write(dir.join("unit.cpp"), CPP).unwrap();
     std::fs::write(dir.join("part.h"), "#pragma once\n#define PART 7\n").unwrap();
 }
 
-fn words(line: &str) -> Vec<OsString> {
+pub(crate) fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
 /// Compiles at home and in a root, and compares all that either gave.
-fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
+pub(crate) fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
     let argv = words(line);
     let Some(toolchain) = toolchain(line.split(' ').next().unwrap()) else { return };
     // With all that lies there, outputs of an earlier run too: what a compiler does not list it may still look at.
@@ -50,7 +51,21 @@ fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
     }
     let dirs: Vec<PathBuf> = made.iter().map(|name| cwd.join(name).parent().unwrap().to_owned()).collect();
     let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).chain([cwd]).collect();
-    let ran = world.run(&job(&toolchain, &argv, cwd, &dirs), &entries, &toolchain).unwrap();
+    let job = job(&toolchain, &argv, cwd, &dirs);
+    for form in [Form::Strict, Form::Mirror, Form::Mirror] {
+        let ran = world.run_for(&world.client, form, &job, &entries, &toolchain).unwrap();
+        // Where the compiler cannot be made to say what it read, there is only one form.
+        let form = if line.contains("-MMD") || world.is_without_overlay { Form::Strict } else { form };
+        assert_eq!(ran.form, form, "{line}");
+        compare(line, ran, &home, cwd, made, &expected);
+    }
+    for (name, bytes) in made.iter().zip(expected) {
+        std::fs::write(cwd.join(name), bytes).unwrap();
+    }
+}
+
+/// Compares what a job gave with what was given and made at home.
+fn compare(line: &str, ran: Ran, home: &Output, cwd: &Path, made: &[&str], expected: &[Vec<u8>]) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     for text in &ran.outcome.text {
         if text.is_stderr { &mut err } else { &mut out }.extend_from_slice(&text.bytes);
@@ -59,7 +74,7 @@ fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
     assert_eq!(out, home.stdout, "{line}");
     assert_eq!(ran.outcome.exit, Exit::Code(u8::try_from(home.status.code().unwrap()).unwrap()), "{line}");
     let real = |name: &&str| abs(&cwd.join(name).parent().unwrap().canonicalize().unwrap()).join(base(name)).unwrap();
-    let wanted: BTreeMap<AbsPath, &Vec<u8>> = made.iter().map(real).zip(&expected).collect();
+    let wanted: BTreeMap<AbsPath, &Vec<u8>> = made.iter().map(real).zip(expected).collect();
     assert!(
         ran.outcome.outputs.iter().map(|output| &output.path).eq(wanted.keys()),
         "{line}: {:?}",
@@ -70,7 +85,6 @@ fn check(world: &World, line: &str, cwd: &Path, made: &[&str]) {
         std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
         assert!(bytes == *wanted[&output.path], "{line}: {:?} differs", output.path);
         assert_eq!(Digest::of(&bytes), output.digest);
-        std::fs::write(OsStr::from_bytes(output.path.as_bytes()), bytes).unwrap();
     }
 }
 

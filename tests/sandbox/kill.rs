@@ -2,8 +2,8 @@
 
 use crate::escape::{attempt, result};
 use crate::world::{Alone, mesh};
-use mesh::sandbox::policy::Policy;
-use mesh::sandbox::{self, Exit, SandboxError};
+use mesh::sandbox::policy::{Mould, Policy};
+use mesh::sandbox::{self, Exit, SandboxError, Template};
 use rustix::process::Pid;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ fn processes(field: &str) -> Vec<(Pid, Vec<u8>)> {
 
 /// All programs that got this word as an argument. (Init and the warden did not; but a call that runs a job returns
 /// only after they have ended.)
-fn processes_with(word: &str) -> Vec<Pid> {
+pub(crate) fn processes_with(word: &str) -> Vec<Pid> {
     let has_word = |line: &[u8]| line.split(|byte| *byte == 0).any(|arg| arg == word.as_bytes());
     processes("cmdline").into_iter().filter(|(_, line)| has_word(line)).map(|(pid, _)| pid).collect()
 }
@@ -94,14 +94,23 @@ fn a_cancelled_job_is_gone() {
 #[test]
 fn helper_agent() {
     let Some(path) = std::env::var_os("MESH_TEST_POLICY") else { return };
-    let policy: Policy = postcard::from_bytes(&std::fs::read(path).unwrap()).unwrap();
+    let (policy, mould): (Policy, Option<Mould>) = postcard::from_bytes(&std::fs::read(path).unwrap()).unwrap();
     let (cancelled, _cancel) = std::io::pipe().unwrap();
-    let _ = sandbox::run(mesh(), &policy, cancelled.as_fd());
+    let _ = match mould {
+        None => sandbox::run(mesh(), &policy, cancelled.as_fd()),
+        Some(mould) => Template::start(mesh(), &mould).unwrap().run(&policy, cancelled.as_fd()),
+    };
 }
 
-fn agent(alone: &Alone) -> std::process::Child {
+fn agent(alone: &Alone, in_template: bool) -> std::process::Child {
     let path = alone.dir.path().join("policy");
-    std::fs::write(&path, postcard::to_stdvec(&alone.policy).unwrap()).unwrap();
+    let what = if in_template {
+        let (mould, policy) = alone.in_template();
+        (policy, Some(mould))
+    } else {
+        (alone.policy.clone(), None)
+    };
+    std::fs::write(&path, postcard::to_stdvec(&what).unwrap()).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "kill::helper_agent"]).env("MESH_TEST_POLICY", path);
     command.stdout(Stdio::null()).spawn().unwrap()
@@ -109,18 +118,85 @@ fn agent(alone: &Alone) -> std::process::Child {
 
 #[test]
 fn a_killed_agent_takes_its_jobs_along() {
-    let Some(alone) = staying("agent-killed") else { return };
-    let mut agent = agent(&alone);
-    eventually("it starts", || processes_with("/out/agent-killed").len() == 3);
-    agent.kill().unwrap();
-    agent.wait().unwrap();
-    eventually("all end", || processes_with("/out/agent-killed").is_empty());
+    for in_template in [false, true] {
+        let Some(alone) = staying("agent-killed") else { return };
+        let mut agent = agent(&alone, in_template);
+        eventually("it starts", || processes_with("/out/agent-killed").len() == 3);
+        let templates = children_of(agent.id());
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        eventually("all end", || processes_with("/out/agent-killed").is_empty());
+        eventually("what held them ends", || templates.iter().all(|pid| !is_running(*pid)));
+    }
+}
+
+/// Whether a process has not ended.
+fn is_running(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+#[test]
+fn a_killed_template_takes_its_jobs_along_and_they_are_reported() {
+    let Some(alone) = staying("template-killed") else { return };
+    let mut agent = agent(&alone, true);
+    eventually("it starts", || processes_with("/out/template-killed").len() == 3);
+    let templates = children_of(agent.id());
+    assert_eq!(templates.len(), 1);
+    let wardens = children_of(templates[0].as_raw_nonzero().get().cast_unsigned());
+    assert_eq!(wardens.len(), 1);
+    rustix::process::kill_process(templates[0], rustix::process::Signal::KILL).unwrap();
+    eventually("all end", || processes_with("/out/template-killed").is_empty());
+    assert!(agent.wait().unwrap().success());
+}
+
+#[test]
+fn a_killed_warden_of_a_template_takes_its_job_along_and_no_other() {
+    let Some(alone) = staying("one-of-two") else { return };
+    let Some(other) = staying("two-of-two") else { return };
+    let (template, policy) = alone.template().unwrap();
+    let (cancelled, cancel) = std::io::pipe().unwrap();
+    let mut second = policy.clone();
+    second.argv = other.policy.argv.clone();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| template.run(&policy, cancelled.as_fd()));
+        let second = scope.spawn(|| template.run(&second, cancelled.as_fd()));
+        eventually("they start", || {
+            processes_with("/out/one-of-two").len() == 3 && processes_with("/out/two-of-two").len() == 3
+        });
+        // The program's parent is init, and init's is the warden.
+        let parent_of = |pid: Pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let field = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+            Pid::from_raw(field).unwrap()
+        };
+        let init = processes_with("/out/one-of-two").into_iter().map(parent_of).next().unwrap();
+        rustix::process::kill_process(parent_of(init), rustix::process::Signal::KILL).unwrap();
+        assert!(matches!(first.join().unwrap(), Err(SandboxError::Lost)));
+        assert_eq!(processes_with("/out/one-of-two"), []);
+        assert_eq!(processes_with("/out/two-of-two").len(), 3);
+        drop(cancel);
+        assert!(matches!(second.join().unwrap(), Err(SandboxError::Cancelled)));
+        assert_eq!(processes_with("/out/two-of-two"), []);
+    });
+}
+
+#[test]
+fn what_a_job_of_a_template_leaves_behind_dies_with_it_and_its_time_is_bounded() {
+    let Some(program) = attempt() else { return };
+    let alone = Alone::new(program, &["daemonise", "left-in-template"]);
+    assert_eq!(result(&alone.run_in_template().unwrap()).0, 0);
+    assert_eq!(processes_with("left-in-template"), []);
+    let Some(mut alone) = staying("over-time-in-template") else { return };
+    alone.policy.limits.wall_ms = 300;
+    assert!(matches!(alone.run_in_template(), Err(SandboxError::Wall)));
+    assert_eq!(processes_with("/out/over-time-in-template"), []);
 }
 
 #[test]
 fn a_killed_warden_takes_its_job_along_and_is_reported() {
     let Some(alone) = staying("warden-killed") else { return };
-    let mut agent = agent(&alone);
+    let mut agent = agent(&alone, false);
     eventually("it starts", || processes_with("/out/warden-killed").len() == 3);
     let wardens = children_of(agent.id());
     assert_eq!(wardens.len(), 1);

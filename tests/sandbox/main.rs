@@ -8,7 +8,9 @@
 
 mod collect;
 mod compile;
+mod cost;
 mod escape;
 mod kill;
+mod mirror;
 mod ordinary;
 mod world;

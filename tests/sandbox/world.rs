@@ -1,23 +1,25 @@
 //! A machine for tests: a cache, a worker, toolchains and closures found by asking the compilers.
 
-use mesh::sandbox::policy::{Identities, Limits, Policy, Without};
-use mesh::sandbox::{self, Finished, SandboxError};
+use mesh::compiler::invocation::Family;
+use mesh::sandbox::policy::{Identities, Inputs, Limits, Mould, Policy, Update, Without};
+use mesh::sandbox::{self, Finished, SandboxError, Template};
 use mesh::store::blobs::{Blobs, STORE_BYTES_MAX};
-use mesh::worker::run::{Order, Ran, RunError, Worker, cancellation};
+use mesh::worker::mirrors::Mirrors;
+use mesh::worker::run::{Cancelled, Closure, Form, Order, Ran, RunError, Worker, cancellation};
 use mesh_proto::closure::{Entry, File, Node};
 use mesh_proto::digest::Digest;
 use mesh_proto::job::Job;
 use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Manifest, Part, PartNode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub(crate) fn mesh() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -44,6 +46,58 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) worker: Worker,
     pub(crate) blobs: Blobs,
+    /// The only client, for tests that need no other.
+    pub(crate) client: Client,
+    pub(crate) is_without_overlay: bool,
+}
+
+/// What a client has named on its connection, and the trees that are kept for it.
+#[derive(Default)]
+pub(crate) struct Client {
+    pub(crate) mirrors: Mirrors,
+    named: Mutex<Named>,
+}
+
+#[derive(Default)]
+struct Named {
+    numbers: HashMap<Entry, u32>,
+    at: HashMap<AbsPath, Entry>,
+    next: u32,
+}
+
+impl Client {
+    /// The closure of these entries, by number. What they say of a path takes back what was said of it before.
+    pub(crate) fn closure(&self, entries: &[Entry]) -> Closure {
+        let mut named = self.named.lock().unwrap();
+        let mut gone = Vec::new();
+        let mut closure: Vec<_> = entries.iter().map(|entry| (named.number(entry, &mut gone), entry.clone())).collect();
+        self.mirrors.gone(&gone);
+        closure.sort_unstable();
+        Arc::new(closure.into_iter().map(|(number, entry)| (number, Arc::new(entry))).collect())
+    }
+
+    /// Nothing is at these paths any more.
+    pub(crate) fn take_back(&self, paths: &[&AbsPath]) {
+        let mut named = self.named.lock().unwrap();
+        let gone: Vec<u32> = paths.iter().filter_map(|path| named.forget(path)).collect();
+        self.mirrors.gone(&gone);
+    }
+}
+
+impl Named {
+    fn number(&mut self, entry: &Entry, gone: &mut Vec<u32>) -> u32 {
+        if self.at.get(&entry.path) != Some(entry) {
+            gone.extend(self.forget(&entry.path));
+            self.at.insert(entry.path.clone(), entry.clone());
+            self.numbers.insert(entry.clone(), self.next);
+            self.next += 1;
+        }
+        self.numbers[entry]
+    }
+
+    fn forget(&mut self, path: &AbsPath) -> Option<u32> {
+        self.numbers.remove(&self.at.remove(path)?)
+    }
 }
 
 impl World {
@@ -53,7 +107,7 @@ impl World {
         let cache = dir.path().join("cache");
         let blobs = Blobs::open(&cache, STORE_BYTES_MAX).unwrap();
         match Worker::new(mesh(), &cache) {
-            Ok(worker) => Some(Self { dir, worker, blobs }),
+            Ok(worker) => Some(Self { dir, worker, blobs, client: Client::default(), is_without_overlay: false }),
             Err(error) => {
                 skip(&error.to_string());
                 None
@@ -63,14 +117,44 @@ impl World {
 
     /// The same machine with a worker that leaves barriers out.
     pub(crate) fn without(self, without: Without) -> Self {
-        Self { worker: self.worker.without(without), ..self }
+        Self { worker: self.worker.without(without), is_without_overlay: without.overlay, ..self }
     }
 
+    /// In a root of its own.
     pub(crate) fn run(&self, job: &Job, entries: &[Entry], toolchain: &Manifest) -> Result<Ran, RunError> {
-        let fingerprint = toolchain.fingerprint();
+        self.run_for(&self.client, Form::Strict, job, entries, toolchain)
+    }
+
+    /// In a mirror of this client's, if that can be.
+    pub(crate) fn run_for(
+        &self,
+        client: &Client,
+        form: Form,
+        job: &Job,
+        entries: &[Entry],
+        toolchain: &Manifest,
+    ) -> Result<Ran, RunError> {
         let (_cancel, cancelled) = cancellation().unwrap();
-        let order = Order { job, entries, toolchain, fingerprint: &fingerprint, slot: slot() };
-        self.worker.run(order, &self.blobs, &cancelled)
+        self.run_until(&cancelled, client, form, job, entries, toolchain)
+    }
+
+    /// The same until it is cancelled.
+    pub(crate) fn run_until(
+        &self,
+        cancelled: &Cancelled,
+        client: &Client,
+        form: Form,
+        job: &Job,
+        entries: &[Entry],
+        toolchain: &Manifest,
+    ) -> Result<Ran, RunError> {
+        let closure = &client.closure(entries);
+        let mirrors = (form == Form::Mirror).then_some(&client.mirrors);
+        let (fingerprint, slot) = (&toolchain.fingerprint(), slot());
+        let is_clang = toolchain.driver.name().starts_with(b"clang");
+        let family = if is_clang { Family::Clang } else { Family::Gcc };
+        let order = Order { job, closure, toolchain, fingerprint, family, slot, mirrors };
+        self.worker.run(order, &self.blobs, cancelled)
     }
 
     /// Puts all files of a closure into the store.
@@ -280,8 +364,7 @@ impl Alone {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         let argv = std::iter::once("program").chain(args.iter().copied()).map(|arg| arg.as_bytes().to_vec());
         let policy = Policy {
-            tree: vec![],
-            sources: bytes(dir.path()),
+            inputs: Inputs::Own { tree: vec![], sources: bytes(dir.path()) },
             base: bytes(&base),
             program: b"/program".to_vec(),
             argv: argv.collect(),
@@ -301,6 +384,36 @@ impl Alone {
     pub(crate) fn run(&self) -> Result<Finished, SandboxError> {
         let (_cancel, cancelled) = std::io::pipe().unwrap().into_swapped();
         sandbox::run(mesh(), &self.policy, cancelled.as_fd())
+    }
+
+    /// A template in which this job can run, and its policy for that: what it would have placed is in the tree.
+    pub(crate) fn template(&self) -> Result<(Arc<Template>, Policy), SandboxError> {
+        let Inputs::Own { tree, .. } = &self.policy.inputs else { panic!("it has one already") };
+        let (mould, policy) = self.in_template();
+        let template = Template::start(mesh(), &mould)?;
+        template.update(&Update { remove: vec![], place: tree.clone() })?;
+        Ok((template, policy))
+    }
+
+    /// What that template is made of, and the policy.
+    pub(crate) fn in_template(&self) -> (Mould, Policy) {
+        let Inputs::Own { sources, .. } = &self.policy.inputs else { panic!("it has one already") };
+        let mould = Mould {
+            sources: sources.clone(),
+            bases: self.dir.path().as_os_str().as_bytes().to_vec(),
+            identity: self.policy.identity,
+            tree_bytes: 64 << 20,
+            tree_nodes: 1000,
+        };
+        let base = Path::new(OsStr::from_bytes(&self.policy.base)).file_name().unwrap().as_bytes().to_vec();
+        (mould, Policy { inputs: Inputs::Mirror, base, ..self.policy.clone() })
+    }
+
+    /// The same in a template.
+    pub(crate) fn run_in_template(&self) -> Result<Finished, SandboxError> {
+        let (_cancel, cancelled) = std::io::pipe().unwrap().into_swapped();
+        let (template, policy) = self.template()?;
+        template.run(&policy, cancelled.as_fd())
     }
 }
 

@@ -64,6 +64,11 @@ impl Provider {
         self.closure.iter().map(|(_, entry)| entry)
     }
 
+    /// The same with the numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (u32, Arc<Entry>)> {
+        self.closure.iter().map(|(number, entry)| (*number, entry.clone()))
+    }
+
     /// The files whose content `has` not, in order of their numbers, each content once.
     pub fn lacking(&self, mut has: impl FnMut(&Digest) -> bool) -> Vec<Lacking> {
         let mut lacking: Vec<Lacking> = Vec::new();
