@@ -146,12 +146,10 @@ impl Graph {
         let (is_first, kind_before) = (node.checked == 0, node.kind);
         node.checked = seen.max(1);
         node.kind = stat.map(|stat| stat.kind);
-        let stat_before = std::mem::replace(&mut node.stat, stat.unwrap_or(Stat::UNKNOWN));
-        if node.stat != stat_before {
-            node.proven = 0;
-        }
+        node.stat = stat.unwrap_or(Stat::UNKNOWN);
         if node.kind != kind_before {
             node.data = Data::None;
+            node.proven = 0;
             node.vouched.trusted = 0;
             self.retire(id);
             if kind_before == Some(Kind::Dir) {
@@ -506,11 +504,11 @@ impl Graph {
                 (Some(Kind::Link), Data::Link(link)) => WireNode::Symlink { target: link.target.clone() },
                 (Some(Kind::File), Data::File(file)) => WireNode::File(File {
                     digest: file.digest,
-                    size: node.stat.size,
-                    mtime_s: node.stat.mtime.s,
-                    mtime_ns: node.stat.mtime.ns,
-                    executable: node.stat.mode & 0o111 != 0,
-                    inode: node.stat.identity(),
+                    size: file.read.stat.size,
+                    mtime_s: file.read.stat.mtime.s,
+                    mtime_ns: file.read.stat.mtime.ns,
+                    executable: file.read.stat.mode & 0o111 != 0,
+                    inode: file.read.stat.identity(),
                 }),
                 _ => return Ok(None),
             };

@@ -342,14 +342,14 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
     #[test]
     fn whatever_changes_an_old_graph_says_what_a_new_one_says(
-        changes in proptest::collection::vec((0_usize..12, 0_usize..26, waits()), 1..40),
+        changes in proptest::collection::vec((0_usize..12, 0_usize..26, waits(), proptest::bool::ANY), 1..40),
         is_watched in proptest::bool::ANY,
     ) {
         let mut bench = if is_watched { Bench::watched() } else { Bench::new() };
         let mut last: Option<Closure> = None;
-        for one in changes {
-            change(&mut bench.fake.state(), one);
-            let was_fresh = last.as_ref().map(|closure| bench.is_fresh(closure));
+        for (place, what, wait_ms, is_asked) in changes {
+            change(&mut bench.fake.state(), (place, what, wait_ms));
+            let was_fresh = last.as_ref().filter(|_| is_asked).map(|closure| bench.is_fresh(closure));
             let tick = bench.arrivals.arrive();
             let old = bench.closure_at(tick);
             let world = Fake { is_watched: false, ..bench.fake.clone() };
