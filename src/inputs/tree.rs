@@ -149,7 +149,6 @@ impl Graph {
         node.stat = stat.unwrap_or(Stat::UNKNOWN);
         if node.kind != kind_before {
             node.data = Data::None;
-            node.proven = 0;
             node.vouched.trusted = 0;
             self.retire(id);
             if kind_before == Some(Kind::Dir) {
@@ -189,7 +188,7 @@ impl Graph {
 
     /// Makes sure that a directory's names are known as of after the request's arrival. It must have been checked.
     pub(super) fn list(&mut self, id: NodeId) -> Done {
-        if self.is_proven(id) && self.kind(id) == Some(Kind::Dir) {
+        if self.is_proven(id) && matches!(self.node(id).data, Data::Dir(_)) {
             return Ok(());
         }
         self.check(id)?;

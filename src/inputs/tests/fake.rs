@@ -20,8 +20,8 @@ pub(super) struct State {
     pub(super) stats: usize,
     pub(super) lists: usize,
     pub(super) reads: usize,
-    /// What vanishes with the next read of a file.
-    pub(super) removed_by_read: Option<String>,
+    /// What vanishes when a file is read.
+    pub(super) removed_by_read: Option<(String, String)>,
     /// What happens right after the next read of a file has seen its stat.
     pub(super) during_read: Option<(String, String)>,
     /// The same, every time.
@@ -220,8 +220,10 @@ impl World for Fake {
         state.reads += 1;
         let (before, content) = state.get(path)?.clone();
         into.extend_from_slice(&content);
-        if let Some(path) = state.removed_by_read.take() {
-            state.remove(path.as_bytes());
+        if let Some((_, gone)) = state.removed_by_read.take_if(|(read, _)| read.as_bytes() == path) {
+            state.remove(gone.as_bytes());
+            // The disk is slow.
+            state.now_ms += 100;
         }
         if let Some((path, text)) = state.during_read.take() {
             state.now_ms += 1;

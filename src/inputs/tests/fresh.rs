@@ -149,6 +149,20 @@ fn a_name_that_appears_earlier_on_the_path_is_seen() {
 }
 
 #[test]
+fn a_name_that_appears_in_a_directory_below_a_search_directory_is_seen() {
+    for mut bench in [Bench::new(), Bench::watched()] {
+        bench.fake.put("/w/a.c", "#include <s/y.h>\n");
+        bench.fake.state().put(b"/w/i/s", Kind::Dir, b"");
+        for _ in 0..3 {
+            bench.fake.wait(3000);
+            assert_eq!(names(&bench.closure()), "/w /w/a.c /w/g /w/i /w/i/s");
+        }
+        bench.fake.put("/w/i/s/y.h", "");
+        assert_eq!(names(&bench.closure()), "/w /w/a.c /w/g /w/i /w/i/s /w/i/s/y.h");
+    }
+}
+
+#[test]
 fn a_name_that_appears_within_a_directorys_stamp_is_seen() {
     let mut bench = Bench::new();
     bench.fake.put("/w/g/other", "");

@@ -124,9 +124,9 @@ fn what_vanishes_while_the_closure_is_made_is_not_told_for_long() {
         bench.fake.put("/w/b/f.h", "");
         bench.fake.put("/w/c.c", "");
         bench.fake.wait(3000);
-        bench.plan.forced_includes = vec![b"b/e.h".to_vec(), b"b/f.h".to_vec()];
+        bench.plan.forced_includes = vec![b"/w/b/e.h".to_vec(), b"/w/b/f.h".to_vec()];
         // The link was looked at; what it leads to, and the names beside it, were not.
-        bench.fake.state().removed_by_read = Some("/w/b/e.h".into());
+        bench.fake.state().removed_by_read = Some(("/w/b/f.h".into(), "/w/b/e.h".into()));
         let _ = peer.check(&mut bench);
         assert!(!bench.fake.state().nodes.contains_key(&b"/w/b/e.h"[..]));
         bench.plan.forced_includes.clear();
