@@ -75,6 +75,28 @@ fn requests_that_arrived_before_a_check_share_it_and_later_ones_do_not() {
 }
 
 #[test]
+fn a_directory_that_came_back_is_listed_for_an_earlier_request_too() {
+    let mut bench = Bench::new();
+    let early = bench.arrivals.arrive();
+    bench.closure();
+    bench.fake.wait(1000);
+    bench.fake.state().put(b"/w/x.h", Kind::File, b"");
+    bench.fake.remove("/w/i");
+    bench.fake.put("/w/i", "");
+    bench.closure();
+    bench.fake.remove("/w/i");
+    bench.fake.state().put(b"/w/i", Kind::Dir, b"");
+    bench.fake.put("/w/i/x.h", "");
+    // A unit that passes by it and does not search it.
+    let user = std::mem::take(&mut bench.plan.search.user);
+    bench.plan.extra_inputs.push(b"i/x.h".to_vec());
+    bench.closure();
+    bench.plan.extra_inputs.clear();
+    bench.plan.search.user = user;
+    assert_eq!(names(&bench.closure_at(early).unwrap()), "/w /w/a.c /w/g /w/i /w/i/x.h /w/x.h");
+}
+
+#[test]
 fn a_racy_file_is_read_again_until_its_stamp_is_old() {
     let mut bench = Bench::new();
     bench.fake.put("/w/i/x.h", "int x;");

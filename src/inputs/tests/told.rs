@@ -31,7 +31,7 @@ impl Peer {
             let below = [dir.entry.path.as_bytes(), b"/"].concat();
             for entry in self.told.values() {
                 let path = entry.path.as_bytes();
-                if !path.strip_prefix(&below[..]).is_some_and(|name| !name.contains(&b'/')) {
+                if path.strip_prefix(&below[..]).is_none_or(|name| name.contains(&b'/')) {
                     continue;
                 }
                 let is_true = match (&entry.node, state.nodes.get(path)) {
