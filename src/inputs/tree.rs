@@ -147,10 +147,7 @@ impl Graph {
         let (is_first, kind_before) = (node.checked == 0, node.kind);
         node.checked = seen.max(1);
         node.kind = stat.map(|stat| stat.kind);
-        let stat_before = std::mem::replace(&mut node.stat, stat.unwrap_or(Stat::UNKNOWN));
-        if node.stat != stat_before {
-            node.proven = 0;
-        }
+        node.stat = stat.unwrap_or(Stat::UNKNOWN);
         if node.kind != kind_before {
             node.data = Data::None;
             node.vouched.trusted = 0;
@@ -192,7 +189,7 @@ impl Graph {
 
     /// Makes sure that a directory's names are known as of after the request's arrival. It must have been checked.
     pub(super) fn list(&mut self, id: NodeId) -> Done {
-        if self.is_proven(id) && self.kind(id) == Some(Kind::Dir) {
+        if self.is_proven(id) && matches!(self.node(id).data, Data::Dir(_)) {
             return Ok(());
         }
         self.check(id)?;
@@ -507,11 +504,11 @@ impl Graph {
                 (Some(Kind::Link), Data::Link(link)) => WireNode::Symlink { target: link.target.clone() },
                 (Some(Kind::File), Data::File(file)) => WireNode::File(File {
                     digest: file.digest,
-                    size: node.stat.size,
-                    mtime_s: node.stat.mtime.s,
-                    mtime_ns: node.stat.mtime.ns,
-                    executable: node.stat.mode & 0o111 != 0,
-                    inode: node.stat.identity(),
+                    size: file.read.stat.size,
+                    mtime_s: file.read.stat.mtime.s,
+                    mtime_ns: file.read.stat.mtime.ns,
+                    executable: file.read.stat.mode & 0o111 != 0,
+                    inode: file.read.stat.identity(),
                 }),
                 _ => return Ok(None),
             };

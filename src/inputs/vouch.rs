@@ -84,9 +84,9 @@ impl Graph {
     fn hear(&mut self, event: Event<'_>) {
         match event {
             Event::Lost => self.watches.distrust(),
-            Event::Name { watch, name, is_dir_moved } => {
+            Event::Name { watch, name } => {
                 if let Some(dir) = self.relying_on(watch) {
-                    self.hear_name(dir, name, is_dir_moved);
+                    self.hear_name(dir, name);
                 }
             }
             Event::Changed(watch) | Event::Moved(watch) => {
@@ -120,11 +120,12 @@ impl Graph {
         }
     }
 
-    fn hear_name(&mut self, dir: NodeId, name: &[u8], is_dir_moved: bool) {
+    fn hear_name(&mut self, dir: NodeId, name: &[u8]) {
         let child = self.known_child(dir, name);
         if let Some(id) = child {
-            if is_dir_moved || self.kind(id) == Some(Kind::Dir) {
-                // Below a directory that takes its place, what was not there may be, and no watch told of it.
+            if self.kind(id) == Some(Kind::Dir) {
+                // Below a directory that takes its place, what was not there may be, and no watch told of it. The gone
+                // one's own watch tells only when nobody has it open any more.
                 return self.watches.distrust();
             }
             self.distrust(id);

@@ -13,14 +13,12 @@ pub type WatchId = i32;
 /// What happened since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A name came or went in a watched directory. `is_dir_moved`: what came or went is a directory with all below it.
+    /// A name came or went in a watched directory.
     Name {
         /// The directory's watch.
         watch: WatchId,
         /// The name.
         name: &'a [u8],
-        /// A directory was moved from there or to there.
-        is_dir_moved: bool,
     },
     /// The watched inode itself changed: content or attributes.
     Changed(WatchId),
@@ -149,15 +147,14 @@ mod linux {
 
     fn tell(event: &inotify::Event<'_>, sink: &mut dyn FnMut(Event<'_>)) {
         let (watch, flags) = (event.wd(), event.events());
-        let moved = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
+        let names = ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
         if flags.intersects(ReadFlags::QUEUE_OVERFLOW | ReadFlags::UNMOUNT) {
             sink(Event::Lost);
         }
         if let Some(name) = event.file_name().map(std::ffi::CStr::to_bytes).filter(|name| !name.is_empty()) {
             // Attributes of a name are told by the watch on what has it.
-            if flags.intersects(moved | ReadFlags::CREATE | ReadFlags::DELETE) {
-                let is_dir_moved = flags.intersects(moved) && flags.contains(ReadFlags::ISDIR);
-                sink(Event::Name { watch, name, is_dir_moved });
+            if flags.intersects(names) {
+                sink(Event::Name { watch, name });
             }
             return;
         }

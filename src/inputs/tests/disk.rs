@@ -109,7 +109,9 @@ impl Bench {
         tree.link("v1", "p/q/cur");
         let world = Counted::new(ahead_s, is_dropped);
         let graph = Graph::with_world(Box::new(world.clone()));
-        Self { plan: plan("a.c", &["g", "i", "cur"]), tree, world, graph }
+        let mut plan = plan("a.c", &["g", "i", "cur"]);
+        plan.extra_inputs.push(b"g/below/list".to_vec());
+        Self { plan, tree, world, graph }
     }
 
     fn closure(&mut self) -> Result<Closure, Undecidable> {
@@ -239,6 +241,42 @@ fn directories_that_change_places_are_seen_at_any_height() {
         tree.write("o/q/i/x.h", "int of_another_tree;");
     };
     check(copy, |tree| swap(tree, "p", "o"), of_names);
+}
+
+#[test]
+fn what_was_not_in_a_directory_is_looked_for_in_its_successor() {
+    if is_elsewhere() {
+        return;
+    }
+    // Whoever has the old one open keeps its watch from telling that it is gone.
+    let replace = |tree: &Tree| {
+        let dir = tree.path("p/q/g/below");
+        let open = std::fs::File::open(&dir).unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        tree.write("p/q/g/below/list", "");
+        std::mem::forget(open);
+    };
+    check(|tree| tree.mkdir("p/q/g/below"), replace, of_names);
+}
+
+#[test]
+fn a_file_that_took_anothers_place_is_watched_itself() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut bench = Bench::new(10, |_| false);
+    bench.closure().unwrap();
+    bench.closure().unwrap();
+    // The old one lives on under another name.
+    std::fs::hard_link(bench.tree.path("p/q/i/x.h"), bench.tree.path("old")).unwrap();
+    std::fs::rename(bench.tree.path("elsewhere/x.h"), bench.tree.path("p/q/i/x.h")).unwrap();
+    bench.closure().unwrap();
+    let before = bench.closure().unwrap();
+    bench.costs();
+    assert!(bench.is_fresh(&before));
+    assert_eq!(bench.costs().0, 0);
+    append(&bench.tree, "p/q/i/x.h");
+    assert!(!bench.is_fresh(&before));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) stats: usize,
     pub(super) lists: usize,
     pub(super) reads: usize,
+    /// What vanishes when a file is read.
+    pub(super) removed_by_read: Option<(String, String)>,
     /// What happens right after the next read of a file has seen its stat.
     pub(super) during_read: Option<(String, String)>,
     /// The same, every time.
@@ -33,7 +35,7 @@ pub(super) struct State {
 
 #[derive(Debug, Clone)]
 enum Heard {
-    Name(WatchId, Vec<u8>, bool),
+    Name(WatchId, Vec<u8>),
     Changed(WatchId),
     Moved(WatchId),
     Ended(WatchId),
@@ -58,7 +60,7 @@ impl State {
                 self.end(stat.ino);
             }
             self.inodes += 1;
-            self.name_changed(path, false);
+            self.name_changed(path);
         } else {
             let watch = self.watches.get(&self.nodes[path].0.ino).copied();
             self.tell(watch.map(Heard::Changed));
@@ -81,13 +83,13 @@ impl State {
     }
 
     /// Something came or went: the directory is stamped, and its watch tells.
-    fn name_changed(&mut self, path: &[u8], is_dir_moved: bool) {
+    fn name_changed(&mut self, path: &[u8]) {
         let stamp = self.stamp();
         if let Some((stat, _)) = self.nodes.get_mut(parent(path)) {
             (stat.mtime, stat.ctime) = (stamp, stamp);
             let watch = self.watches.get(&stat.ino).copied();
             let name = path[path.iter().rposition(|b| *b == b'/').unwrap() + 1..].to_vec();
-            self.tell(watch.map(|watch| Heard::Name(watch, name, is_dir_moved)));
+            self.tell(watch.map(|watch| Heard::Name(watch, name)));
         }
     }
 
@@ -104,14 +106,13 @@ impl State {
             self.nodes.keys().rev().filter(|name| *name == path || name.starts_with(&below)).cloned().collect();
         for path in gone {
             let (stat, _) = self.nodes.remove(&path).unwrap();
-            self.name_changed(&path, false);
+            self.name_changed(&path);
             self.end(stat.ino);
         }
     }
 
     /// `mv -T`, to where nothing is.
     pub(super) fn rename(&mut self, from: &[u8], to: &[u8]) {
-        let is_dir = self.nodes[from].0.kind == Kind::Dir;
         let below = [from, b"/"].concat();
         let moved: Vec<Vec<u8>> =
             self.nodes.keys().filter(|name| *name == from || name.starts_with(&below)).cloned().collect();
@@ -119,8 +120,8 @@ impl State {
             let node = self.nodes.remove(&path).unwrap();
             self.nodes.insert([to, &path[from.len()..]].concat(), node);
         }
-        self.name_changed(from, is_dir);
-        self.name_changed(to, is_dir);
+        self.name_changed(from);
+        self.name_changed(to);
         let watch = self.watches.get(&self.nodes[to].0.ino).copied();
         self.tell(watch.map(Heard::Moved));
     }
@@ -179,9 +180,7 @@ impl Watcher for Ear {
     fn drain(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         for event in std::mem::take(&mut self.0.state().events) {
             sink(match &event {
-                Heard::Name(watch, name, is_dir_moved) => {
-                    Event::Name { watch: *watch, name, is_dir_moved: *is_dir_moved }
-                }
+                Heard::Name(watch, name) => Event::Name { watch: *watch, name },
                 Heard::Changed(watch) => Event::Changed(*watch),
                 Heard::Moved(watch) => Event::Moved(*watch),
                 Heard::Ended(watch) => Event::Ended(*watch),
@@ -221,6 +220,11 @@ impl World for Fake {
         state.reads += 1;
         let (before, content) = state.get(path)?.clone();
         into.extend_from_slice(&content);
+        if let Some((_, gone)) = state.removed_by_read.take_if(|(read, _)| read.as_bytes() == path) {
+            state.remove(gone.as_bytes());
+            // The disk is slow.
+            state.now_ms += 100;
+        }
         if let Some((path, text)) = state.during_read.take() {
             state.now_ms += 1;
             state.put(path.as_bytes(), Kind::File, text.as_bytes());

@@ -75,6 +75,28 @@ fn requests_that_arrived_before_a_check_share_it_and_later_ones_do_not() {
 }
 
 #[test]
+fn a_directory_that_came_back_is_listed_for_an_earlier_request_too() {
+    let mut bench = Bench::new();
+    let early = bench.arrivals.arrive();
+    bench.closure();
+    bench.fake.wait(1000);
+    bench.fake.state().put(b"/w/x.h", Kind::File, b"");
+    bench.fake.remove("/w/i");
+    bench.fake.put("/w/i", "");
+    bench.closure();
+    bench.fake.remove("/w/i");
+    bench.fake.state().put(b"/w/i", Kind::Dir, b"");
+    bench.fake.put("/w/i/x.h", "");
+    // A unit that passes by it and does not search it.
+    let user = std::mem::take(&mut bench.plan.search.user);
+    bench.plan.extra_inputs.push(b"i/x.h".to_vec());
+    bench.closure();
+    bench.plan.extra_inputs.clear();
+    bench.plan.search.user = user;
+    assert_eq!(names(&bench.closure_at(early).unwrap()), "/w /w/a.c /w/g /w/i /w/i/x.h /w/x.h");
+}
+
+#[test]
 fn a_racy_file_is_read_again_until_its_stamp_is_old() {
     let mut bench = Bench::new();
     bench.fake.put("/w/i/x.h", "int x;");
@@ -146,6 +168,20 @@ fn a_name_that_appears_earlier_on_the_path_is_seen() {
     bench.fake.wait(1000);
     bench.fake.remove("/w/g/x.h");
     assert_eq!(names(&bench.closure()), "/w /w/a.c /w/g /w/i /w/i/x.h");
+}
+
+#[test]
+fn a_name_that_appears_in_a_directory_below_a_search_directory_is_seen() {
+    for mut bench in [Bench::new(), Bench::watched()] {
+        bench.fake.put("/w/a.c", "#include <s/y.h>\n");
+        bench.fake.state().put(b"/w/i/s", Kind::Dir, b"");
+        for _ in 0..3 {
+            bench.fake.wait(3000);
+            assert_eq!(names(&bench.closure()), "/w /w/a.c /w/g /w/i /w/i/s");
+        }
+        bench.fake.put("/w/i/s/y.h", "");
+        assert_eq!(names(&bench.closure()), "/w /w/a.c /w/g /w/i /w/i/s /w/i/s/y.h");
+    }
 }
 
 #[test]
@@ -342,14 +378,14 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
     #[test]
     fn whatever_changes_an_old_graph_says_what_a_new_one_says(
-        changes in proptest::collection::vec((0_usize..12, 0_usize..26, waits()), 1..40),
+        changes in proptest::collection::vec((0_usize..12, 0_usize..26, waits(), proptest::bool::ANY), 1..40),
         is_watched in proptest::bool::ANY,
     ) {
         let mut bench = if is_watched { Bench::watched() } else { Bench::new() };
         let mut last: Option<Closure> = None;
-        for one in changes {
-            change(&mut bench.fake.state(), one);
-            let was_fresh = last.as_ref().map(|closure| bench.is_fresh(closure));
+        for (place, what, wait_ms, is_asked) in changes {
+            change(&mut bench.fake.state(), (place, what, wait_ms));
+            let was_fresh = last.as_ref().filter(|_| is_asked).map(|closure| bench.is_fresh(closure));
             let tick = bench.arrivals.arrive();
             let old = bench.closure_at(tick);
             let world = Fake { is_watched: false, ..bench.fake.clone() };

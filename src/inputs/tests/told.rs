@@ -95,6 +95,48 @@ fn a_directory_that_vanishes_takes_all_below_it_back() {
     }
 }
 
+#[test]
+fn a_directory_that_only_its_own_name_leads_to_takes_all_below_it_back_too() {
+    for mut bench in [Bench::new(), Bench::watched()] {
+        let mut peer = Peer::default();
+        // Nobody lists the one above it.
+        bench.fake.state().put(b"/v", Kind::Dir, b"");
+        bench.fake.state().put(b"/v/i", Kind::Dir, b"");
+        bench.fake.put("/v/i/x.h", "");
+        bench.plan.search.user = vec![b"/v/i".to_vec()];
+        for _ in 0..3 {
+            bench.fake.wait(3000);
+            assert_eq!(peer.check(&mut bench), Ok(true));
+        }
+        bench.fake.remove("/v/i");
+        assert_eq!(peer.check(&mut bench), Ok(true));
+        let paths: Vec<_> = peer.told.values().map(|entry| entry.path.as_bytes().to_vec()).collect();
+        assert!(paths.iter().all(|path| !path.starts_with(b"/v/i")), "{paths:?}");
+    }
+}
+
+#[test]
+fn what_vanishes_while_the_closure_is_made_is_not_told_for_long() {
+    for mut bench in [Bench::new(), Bench::watched()] {
+        let mut peer = Peer::default();
+        bench.fake.state().put(b"/w/b", Kind::Dir, b"");
+        bench.fake.state().put(b"/w/b/e.h", Kind::Link, b"../i/x.h");
+        bench.fake.put("/w/b/f.h", "");
+        bench.fake.put("/w/c.c", "");
+        bench.fake.wait(3000);
+        bench.plan.forced_includes = vec![b"/w/b/e.h".to_vec(), b"/w/b/f.h".to_vec()];
+        // The link was looked at; what it leads to, and the names beside it, were not.
+        bench.fake.state().removed_by_read = Some(("/w/b/f.h".into(), "/w/b/e.h".into()));
+        let _ = peer.check(&mut bench);
+        assert!(!bench.fake.state().nodes.contains_key(&b"/w/b/e.h"[..]));
+        bench.plan.forced_includes.clear();
+        bench.plan.source = b"c.c".to_vec();
+        bench.plan.search.user = vec![b"b".to_vec()];
+        bench.fake.wait(3000);
+        assert_eq!(peer.check(&mut bench), Ok(true));
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
     #[test]
