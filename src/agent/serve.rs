@@ -169,7 +169,7 @@ async fn stream(
             let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
             let done = frame::encode(&Answer::Done(Box::new(ran.outcome)), most)?;
             let sent = pack::send(&mut out, done, move |packer| {
-                ran.files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Sink)?))
+                ran.files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Content)?))
             });
             sent.await.map_err(|error| match error {
                 PackError::Stream(error) => error,

@@ -4,13 +4,10 @@ use super::{
     endpoint::Link,
     stream::{self, Packed, StreamError},
 };
-use mesh_proto::digest::Digest;
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
-/// A block of a blob must follow the one before within this time.
-const BLOCK_TIME: Duration = Duration::from_secs(30);
 /// The code with which a stream is reset: its job is cancelled.
 const CANCELLED: u32 = 0x2200;
 
@@ -44,14 +41,6 @@ impl Sender {
     /// If it is too long or the stream broke.
     pub async fn send<T: Serialize>(&mut self, message: &T, bytes_max: usize) -> Result<(), StreamError> {
         stream::send(&mut self.stream, message, bytes_max).await
-    }
-
-    /// Sends a blob whose size and digest the receiver knows.
-    ///
-    /// # Errors
-    /// If the stream broke.
-    pub async fn send_blob(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        stream::send_blob(&mut self.stream, bytes).await
     }
 
     /// Sends bytes that are frames and packed blobs already.
@@ -100,14 +89,6 @@ impl Receiver {
     /// If the stream broke, or the blocks cannot be those of so many bytes.
     pub async fn receive_packed(&mut self, size: u64) -> Result<Packed, StreamError> {
         stream::recv_packed(&mut self.0, size).await
-    }
-
-    /// Receives a blob of exactly this size and digest.
-    ///
-    /// # Errors
-    /// If the stream broke or stalled, or the bytes are not the declared ones.
-    pub async fn receive_blob(&mut self, size: u64, digest: Digest) -> Result<Vec<u8>, StreamError> {
-        stream::recv_blob(&mut self.0, size, &digest, BLOCK_TIME).await
     }
 }
 

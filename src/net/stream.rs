@@ -14,7 +14,7 @@ use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{cell::RefCell, time::Duration};
 
-/// Plain bytes in one block: compressed in well under a millisecond, because the network has one thread.
+/// Plain bytes in one block: what is held in memory beyond what has come.
 pub const BLOCK_BYTES: usize = 256 << 10;
 /// A blob shorter than this, bytes, is sent as it is: the frame would cost more than it saves.
 const COMPRESS_BYTES_MIN: usize = 1 << 10;
@@ -46,9 +46,9 @@ pub enum StreamError {
     /// What came is not the blob that was asked for.
     #[error("a blob from the other machine is not what was declared")]
     Blob,
-    /// The receiver of a blob's blocks refused one.
-    #[error("a blob could not be stored")]
-    Sink(#[source] std::io::Error),
+    /// A blob that was to be sent cannot be read.
+    #[error("a blob could not be read")]
+    Content(#[source] std::io::Error),
     /// The compressor failed.
     #[error("a blob could not be compressed")]
     Compress(#[source] std::io::Error),
@@ -125,22 +125,6 @@ fn pack(plain: &[u8]) -> std::io::Result<Vec<u8>> {
 pub fn pack_blob(bytes: &[u8], wire: &mut Vec<u8>) -> Result<(), StreamError> {
     for block in bytes.chunks(BLOCK_BYTES) {
         wire.extend_from_slice(&pack(block).map_err(StreamError::Compress)?);
-    }
-    Ok(())
-}
-
-/// Sends a blob whose size and digest the receiver knows.
-///
-/// # Errors
-/// If the stream broke.
-pub async fn send_blob(stream: &mut SendStream, bytes: &[u8]) -> Result<(), StreamError> {
-    for block in bytes.chunks(BLOCK_BYTES) {
-        let packed = pack(block).map_err(StreamError::Compress)?;
-        stream.write_all(&packed).await?;
-        if bytes.len() > BLOCK_BYTES {
-            // Other streams have their turn even if this one never has to wait.
-            tokio::task::yield_now().await;
-        }
     }
     Ok(())
 }
@@ -241,54 +225,6 @@ pub async fn recv_packed(stream: &mut RecvStream, size: u64) -> Result<Packed, S
         left -= plain_len as u64;
     }
     Ok(Packed { size, blocks })
-}
-
-/// Receives a blob of exactly `size` bytes with this digest, handing over each block as it comes. What was handed over
-/// must be thrown away unless this returns success: the digest is known only at the end. No block may be later than
-/// `deadline` after the one before.
-///
-/// # Errors
-/// If the stream broke or stalled, or the bytes are not the declared ones.
-pub async fn recv_blob_into(
-    stream: &mut RecvStream,
-    size: u64,
-    digest: &Digest,
-    deadline: Duration,
-    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
-) -> Result<(), StreamError> {
-    if size > limits::BLOB_BYTES_MAX {
-        return Err(StreamError::Blob);
-    }
-    let mut hasher = blake3::Hasher::new();
-    let mut left = size;
-    while left > 0 {
-        let plain_len = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
-        let block = recv_block(stream, plain_len);
-        let plain = tokio::time::timeout(deadline, block).await.unwrap_or(Err(StreamError::Late))?.unpack()?;
-        hasher.update(&plain);
-        take(&plain).map_err(StreamError::Sink)?;
-        left -= plain.len() as u64;
-    }
-    if *hasher.finalize().as_bytes() == digest.0 { Ok(()) } else { Err(StreamError::Blob) }
-}
-
-/// Receives a blob into memory, which grows as the bytes come, not by what was declared.
-///
-/// # Errors
-/// As for [`recv_blob_into`].
-pub async fn recv_blob(
-    stream: &mut RecvStream,
-    size: u64,
-    digest: &Digest,
-    deadline: Duration,
-) -> Result<Vec<u8>, StreamError> {
-    let mut bytes = Vec::new();
-    recv_blob_into(stream, size, digest, deadline, |block| {
-        bytes.extend_from_slice(block);
-        Ok(())
-    })
-    .await?;
-    Ok(bytes)
 }
 
 async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Block, StreamError> {

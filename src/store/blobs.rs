@@ -10,6 +10,7 @@ use super::{evict, evict::Candidate, layout};
 use mesh_proto::digest::Digest;
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -64,10 +65,56 @@ pub struct Blobs {
 
 #[derive(Debug, Default)]
 struct Index {
-    entries: HashMap<Digest, Stored>,
+    entries: HashMap<Digest, Stored, Prefix>,
     bytes: u64,
     /// Counts uses: the clock of eviction.
     uses: u64,
+}
+
+/// Hashes digests by their first bytes, which are as good as random, and a secret: content can be made whose digests begin
+/// alike, but not ones that meet in a table whose secret is unknown.
+#[derive(Debug, Clone)]
+struct Prefix {
+    secret: [u64; 2],
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        let random = std::hash::RandomState::new();
+        Self { secret: [random.hash_one(0), random.hash_one(1) | 1] }
+    }
+}
+
+impl BuildHasher for Prefix {
+    type Hasher = PrefixHasher;
+
+    fn build_hasher(&self) -> PrefixHasher {
+        PrefixHasher { secret: self.secret, hash: 0 }
+    }
+}
+
+/// One digest's.
+#[derive(Debug)]
+struct PrefixHasher {
+    secret: [u64; 2],
+    hash: u64,
+}
+
+impl Hasher for PrefixHasher {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // The length before the bytes is the same for all.
+        if let Some(begin) = bytes.first_chunk() {
+            let [mask, factor] = self.secret;
+            let product = u128::from(u64::from_le_bytes(*begin) ^ mask) * u128::from(factor);
+            self.hash ^= (product as u64) ^ ((product >> 64) as u64);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use mesh::{
     sched::{choose::OFFERS_PER_SLOT, retry::ATTEMPTS_MAX},
 };
 use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a request ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum End {
 }
 
 /// Something that a checker looks at.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Seen<'a> {
     Slots {
         provider: usize,
@@ -63,6 +63,27 @@ pub(crate) enum Seen<'a> {
     Blob {
         digest: Digest,
         bytes: &'a [u8],
+    },
+    /// A client has named a file's content.
+    Told {
+        client: usize,
+        provider: usize,
+        digest: Digest,
+    },
+    /// A client lets one provider give to another.
+    Granted {
+        client: usize,
+        giver: usize,
+        asker: usize,
+        key: [u8; 32],
+    },
+    /// A provider gives a client's file to whoever showed this key.
+    Given {
+        client: usize,
+        giver: usize,
+        asker: usize,
+        key: [u8; 32],
+        digest: Digest,
     },
     Crashed {
         provider: usize,
@@ -131,6 +152,10 @@ pub(crate) struct Checkers {
     /// The ends at which a connection stands, and its pair.
     standing: BTreeMap<usize, ((usize, usize), u32)>,
     falls: BTreeMap<(usize, usize), u32>,
+    /// Client, provider, content.
+    named: BTreeSet<(usize, usize, Digest)>,
+    /// Client, giver, asker, key.
+    granted: BTreeSet<(usize, usize, usize, [u8; 32])>,
     trouble: bool,
     complaint: Option<String>,
     /// How requests ended.
@@ -215,6 +240,18 @@ impl Checkers {
             Seen::Blob { digest, bytes } => {
                 let holds = Digest::of(bytes) == digest;
                 self.hold(holds, || format!("a blob was accepted as {digest:?} and is something else"));
+            }
+            Seen::Told { client, provider, digest } => {
+                self.named.insert((client, provider, digest));
+            }
+            Seen::Granted { client, giver, asker, key } => {
+                self.granted.insert((client, giver, asker, key));
+            }
+            Seen::Given { client, giver, asker, key, digest } => {
+                let granted = self.granted.contains(&(client, giver, asker, key));
+                self.hold(granted, || format!("{giver} gave {asker} a file of {client}'s, who did not grant it"));
+                let named = self.named.contains(&(client, giver, digest));
+                self.hold(named, || format!("{giver} gave {asker} what {client} never named to it"));
             }
             Seen::Crashed { provider } => {
                 let tally = self.tally(provider);
@@ -347,6 +384,9 @@ mod tests {
         let accepted = || Seen::Accepted { provider: 0 };
         let path = [AbsPath::new("/etc/passwd").expect("normal")];
         let dirs = [AbsPath::new("/w").expect("normal")];
+        let named = Seen::Told { client: 0, provider: 1, digest: GOOD };
+        let granted = Seen::Granted { client: 0, giver: 1, asker: 2, key: [7; 32] };
+        let given = |asker, key| Seen::Given { client: 0, giver: 1, asker, key: [key; 32], digest: GOOD };
         let twice = [AbsPath::new("/w/a").expect("normal"), AbsPath::new("/w/a").expect("normal")];
         let offered = |peer| Seen::Offered { request: 7, peer };
         let falls = |conn| {
@@ -370,6 +410,10 @@ mod tests {
             (vec![started(1)], "nobody asked for"),
             (vec![Seen::Blob { digest: GOOD, bytes: b"other" }], "something else"),
             (vec![Seen::Outputs { paths: &path, dirs: &dirs }], "outside"),
+            (vec![named, given(2, 7)], "did not grant"),
+            (vec![named, granted, given(3, 7)], "did not grant"),
+            (vec![named, granted, given(2, 8)], "did not grant"),
+            (vec![granted, given(2, 7)], "never named"),
             ((0..9).map(|_| Seen::Handshake { dialler: 0, other: 1 }).collect(), "in a row"),
             ([falls(1), falls(2)].into_iter().flatten().collect(), "gave up connection 2"),
         ];

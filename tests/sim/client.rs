@@ -229,9 +229,16 @@ impl World {
         let end = machine.ends.get_mut(&conn).expect("a link that stands has its end");
         request.attempt += 1;
         end.in_flight += 1;
-        let mut entries = Vec::new();
+        let known = end.namer.count();
+        let (mut entries, mut fresh, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for (key, entry) in &request.closure {
             let number = end.namer.number(*key, || Entry::clone(entry)).expect("few names");
+            if let Node::File(file) = &entry.node
+                && number >= known
+            {
+                fresh.push((*key, number));
+                told.push(file.digest);
+            }
             entries.push((number, entry.clone()));
         }
         let news = end.namer.take_batches();
@@ -247,15 +254,22 @@ impl World {
             let names_stream = self.names_stream(m, conn);
             self.send(m, conn, names_stream, &batch);
         }
+        for digest in told {
+            self.see(Seen::Told { client: m, provider: peer, digest });
+        }
+        let sources = self.sources(m, conn, &fresh);
         self.see(Seen::Offered { request: id, peer });
         self.note("offered", [m, peer, usize::try_from(id).expect("few")]);
-        let offer = Offer { job, batches, closure: set, sources: vec![] };
+        let offer = Offer { job, batches, closure: set, sources };
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         self.set_timer(m, id, WALL + ANSWER_SLACK);
     }
 
     /// Something came back on a job's stream that this machine opened.
     pub(crate) fn answer_arrives(&mut self, m: usize, conn: ConnId, stream: Stream, parcel: Parcel) {
+        if self.machines[m].asks.contains_key(&(conn, stream)) {
+            return self.source_says(m, (conn, stream), parcel);
+        }
         let Some(id) = self.machines[m].by_stream.get(&(conn, stream)).copied() else {
             return self.liars_answer(m, conn, stream, &parcel);
         };

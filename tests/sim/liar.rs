@@ -162,7 +162,7 @@ impl World {
         }
         self.see(Seen::Trouble);
         let conn = conns[self.clock.random.index(conns.len())];
-        match self.clock.random.below(13) {
+        match self.clock.random.below(14) {
             0 => self.offer_lie(m, conn, |offer| offer.closure = NumberSet::new(&mut vec![7_000, 9_000])),
             1 => self.offer_lie(m, conn, |offer| offer.batches += 1_000),
             2 => self.offer_lie(m, conn, |offer| offer.job.argv.clear()),
@@ -186,6 +186,7 @@ impl World {
             }
             9 => self.send_parcel(m, conn, CONTROL, Parcel::Frame(vec![3, 0, 0, 0, 250, 1, 2])),
             10 => self.send_forgeries(m, conn),
+            13 => self.steal(m, conn),
             11 if self.lies_in_chains => self.send_chain(m, conn),
             _ => {
                 let boast = Load { slots: u16::MAX, accepted: 0, own: 0, closed: None };

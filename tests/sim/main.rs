@@ -1,7 +1,7 @@
 //! A cluster in one thread and in virtual time, from one seed: the product's own decisions, everything else simulated.
 //!
-//! `world.rs` has machines, events and the clock, `link.rs` the network, `peers.rs`, `client.rs` and `provider.rs` what an
-//! agent does around its decisions, `liar.rs` those who break the rules, `checkers.rs` what must hold all the same. The
+//! `world.rs` has machines, events and the clock, `link.rs` the network, `peers.rs`, `client.rs`, `provider.rs` and `share.rs`
+//! what an agent does around its decisions, `liar.rs` those who break the rules, `checkers.rs` what must hold all the same. The
 //! compiler is a pure function of what its inputs hold, so that the right object is known beforehand. What is not looked
 //! for here: a member that returns a wrong object with its right digest, which no digest can show.
 //!
@@ -14,6 +14,7 @@ mod link;
 mod peers;
 mod provider;
 mod random;
+mod share;
 mod world;
 
 use checkers::Checkers;
@@ -266,7 +267,10 @@ fn try_all(kind: Scenario, must_happen: &[&str]) {
 
 #[test]
 fn a_calm_mesh_compiles_and_agrees() {
-    try_all(Scenario::Calm, &["joined", "merged", "kept", "runs", "done remotely", "cancelled", "edited"]);
+    try_all(
+        Scenario::Calm,
+        &["joined", "merged", "kept", "runs", "done remotely", "cancelled", "edited", "had from a source"],
+    );
 }
 
 #[test]
@@ -291,6 +295,8 @@ fn liars_gain_nothing() {
         "turned away",
         "turned down",
         "chain",
+        "steals",
+        "a source broke a rule",
     ];
     try_all(Scenario::Liars, &must);
 }

@@ -7,6 +7,7 @@ use crate::{
 };
 use mesh::{agent::dial::Keep, sched::choose::Candidate};
 use mesh_proto::{
+    exchange::share::Grants,
     frame,
     hello::{Hello, Sync},
     limits,
@@ -47,6 +48,8 @@ pub(crate) struct LinkEnd {
     theirs: Option<Hello>,
     pub(crate) namer: Namer,
     pub(crate) names: Names,
+    /// What the peer granted to others.
+    pub(crate) grants: Grants,
     pub(crate) load: Load,
     pub(crate) in_flight: u32,
     toolchains: Vec<Fingerprint>,
@@ -221,6 +224,7 @@ impl World {
             theirs: None,
             namer: Namer::default(),
             names: Names::default(),
+            grants: Grants::default(),
             load: Load::default(),
             in_flight: 0,
             toolchains: Vec::new(),
@@ -349,6 +353,13 @@ impl World {
                 end.load = Load::default();
                 self.wake_waiters(m);
             }
+            Some(Control::Grant(grant)) => {
+                end.grants.take(grant.clone());
+                let client = end.peer;
+                let client = self.machines[client].id;
+                self.machines[m].overheard.push((client, grant.key));
+                self.all_give_more(m);
+            }
             _ => return false,
         }
         true
@@ -423,6 +434,7 @@ impl World {
         } else if let Some(addr) = end.dialled {
             machine.dialer.ended_early(addr, now);
         }
+        self.shares_lost(m, conn);
         self.jobs_lost(m, conn);
         self.requests_lost(m, conn);
         self.wake_dialer(m);
@@ -434,6 +446,7 @@ impl World {
         let end = self.machines[m].ends.get_mut(&conn).expect("looked at above");
         if batch.is_some_and(|batch| end.names.learn(batch).is_ok()) {
             self.names_came(m, conn);
+            self.all_give_more(m);
         } else {
             self.note("bad names", [m, conn, 0]);
             self.close(m, conn);

@@ -28,7 +28,8 @@ const NAMES_WAIT_MAX: Micros = 30 * SECOND;
 #[derive(Debug)]
 enum Stage {
     Names,
-    Fetch(Provider),
+    /// And how many sources have been asked and have not answered.
+    Fetch(Provider, usize),
     Queued(Vec<Arc<Entry>>),
     Runs(Vec<Arc<Entry>>),
 }
@@ -87,7 +88,14 @@ impl World {
                 parcel => self.blob_arrives(m, key, parcel),
             };
         }
-        let Some(StreamHead::Job(offer)) = message(&parcel, limits::FRAME_BYTES_MAX) else {
+        let head = message(&parcel, limits::FRAME_BYTES_MAX);
+        if let Some(StreamHead::Fetch(fetch)) = head {
+            return self.fetch_arrives(m, key, *fetch);
+        }
+        if matches!(parcel, Parcel::Reset) {
+            self.machines[m].gives.remove(&key);
+        }
+        let Some(StreamHead::Job(offer)) = head else {
             // Not a job: the stream is given up. (A reset, or a blob that came too late, is no surprise.)
             if matches!(parcel, Parcel::Frame(_)) {
                 self.note("no offer", [m, conn, 0]);
@@ -158,19 +166,51 @@ impl World {
             Ok(provider) => provider,
             Err(refusal) => return self.refuse(m, key, refusal),
         };
-        let missing = provider.missing(|digest| machine.blobs.contains_key(digest));
-        if provider.awaited().is_none() {
+        let lacking = provider.lacking(|digest| machine.blobs.contains_key(digest));
+        if lacking.is_empty() {
             return self.queue_job(m, key, &provider);
         }
-        self.send(m, key.0, key.1, &Answer::Missing(missing));
+        let sources = job.offer.sources.clone();
+        let (asked, mine) = self.share_out(m, key, &sources, lacking);
+        if !mine.is_empty() {
+            self.send(m, key.0, key.1, &Answer::Missing(provider.ask(&mine)));
+        }
         self.set_job_timer(m, key, BLOB_TIME);
-        self.machines[m].jobs.get_mut(&key).expect("looked at above").stage = Stage::Fetch(provider);
+        self.machines[m].jobs.get_mut(&key).expect("looked at above").stage = Stage::Fetch(provider, asked);
+    }
+
+    /// A source has given what it has.
+    pub(crate) fn share_ended(&mut self, m: usize, key: (ConnId, Stream)) {
+        if let Some(Stage::Fetch(_, asked)) = self.machines[m].jobs.get_mut(&key).map(|job| &mut job.stage) {
+            *asked -= 1;
+            self.fetch_goes_on(m, key);
+        }
+    }
+
+    /// If everything that was asked for has come or will not: is all there? The client is asked for what is not.
+    fn fetch_goes_on(&mut self, m: usize, key: (ConnId, Stream)) {
+        let machine = &mut self.machines[m];
+        let Some(job) = machine.jobs.get_mut(&key) else { return };
+        let Stage::Fetch(provider, 0) = &mut job.stage else { return };
+        if provider.awaited().is_some() {
+            return;
+        }
+        let rest = provider.lacking(|digest| machine.blobs.contains_key(digest));
+        if !rest.is_empty() {
+            let missing = provider.ask(&rest);
+            self.note("asks again", [m, key.0, rest.len()]);
+            self.send(m, key.0, key.1, &Answer::Missing(missing));
+            return self.set_job_timer(m, key, BLOB_TIME);
+        }
+        if let Stage::Fetch(provider, _) = std::mem::replace(&mut job.stage, Stage::Names) {
+            self.queue_job(m, key, &provider);
+        }
     }
 
     fn blob_arrives(&mut self, m: usize, key: (ConnId, Stream), parcel: Parcel) {
         let job = self.machines[m].jobs.get_mut(&key).expect("looked at above");
         let (Parcel::Frame(bytes) | Parcel::Blob(bytes)) = parcel else { return };
-        let Stage::Fetch(provider) = &mut job.stage else { return };
+        let Stage::Fetch(provider, _) = &mut job.stage else { return };
         match provider.received(&bytes) {
             Err(_) => {
                 self.note("bad blob", [m, key.0, 0]);
@@ -181,11 +221,9 @@ impl World {
                 let all_there = provider.awaited().is_none();
                 self.see(Seen::Blob { digest, bytes: &bytes });
                 self.machines[m].blobs.insert(digest, bytes);
+                self.all_give_more(m);
                 if all_there {
-                    let job = self.machines[m].jobs.get_mut(&key).expect("looked at above");
-                    if let Stage::Fetch(provider) = std::mem::replace(&mut job.stage, Stage::Names) {
-                        self.queue_job(m, key, &provider);
-                    }
+                    self.fetch_goes_on(m, key);
                 } else {
                     self.set_job_timer(m, key, BLOB_TIME);
                 }
@@ -225,7 +263,7 @@ impl World {
         let Some(job) = self.machines[m].jobs.get(&key).filter(|j| j.step == step) else { return };
         match &job.stage {
             Stage::Names => self.refuse(m, key, Refusal::Missing),
-            Stage::Fetch(_) => {
+            Stage::Fetch(..) => {
                 self.send_parcel(m, key.0, key.1, Parcel::Reset);
                 self.drop_job(m, key);
             }
@@ -276,6 +314,7 @@ impl World {
     /// A job is over, however: its place and its slot are free.
     pub(crate) fn drop_job(&mut self, m: usize, key: (ConnId, Stream)) {
         let Some(job) = self.machines[m].jobs.remove(&key) else { return };
+        self.stop_asking(m, key);
         if matches!(job.stage, Stage::Runs(_)) {
             self.machines[m].running -= 1;
             self.see(Seen::Stopped { provider: m });

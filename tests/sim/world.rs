@@ -12,10 +12,12 @@ use crate::{
     peers::LinkEnd,
     provider::Serving,
     random::Random,
+    share::{Asking, Giving},
 };
 use mesh::agent::dial::Dialer;
 use mesh_proto::{
     digest::Digest,
+    exchange::share::GrantKey,
     membership::{Admit, Body, Genesis, Members, PublicKey, Record, RecordSet, Role, Sign, Verify},
     message::Load,
     peer::PeerId,
@@ -60,6 +62,8 @@ pub(crate) enum Timer {
     LocalEnds,
     Waiters,
     Job { conn: ConnId, stream: Stream, step: u32 },
+    Ask { conn: ConnId, stream: Stream, step: u32 },
+    Give { conn: ConnId, stream: Stream, step: u32 },
     Lie,
 }
 
@@ -160,6 +164,14 @@ pub(crate) struct Machine {
     pub(crate) waiting: VecDeque<(ConnId, Stream)>,
     pub(crate) jobs: BTreeMap<(ConnId, Stream), Serving>,
     pub(crate) blobs: BTreeMap<Digest, Vec<u8>>,
+    /// Fetches from other providers, and theirs from here.
+    pub(crate) asks: BTreeMap<(ConnId, Stream), Asking>,
+    pub(crate) gives: BTreeMap<(ConnId, Stream), Giving>,
+    /// Where a file was named first, and what was granted: on which link, for which.
+    pub(crate) holders: BTreeMap<u32, ConnId>,
+    pub(crate) keys: BTreeMap<(ConnId, ConnId), GrantKey>,
+    /// Keys that were granted to others, and by whom: nothing to an honest machine.
+    pub(crate) overheard: Vec<(PeerId, GrantKey)>,
     /// Compilers of this machine's own user.
     pub(crate) own: u32,
     pub(crate) told: Option<Load>,
@@ -200,6 +212,11 @@ impl Machine {
             waiting: VecDeque::new(),
             jobs: BTreeMap::new(),
             blobs: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            gives: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            overheard: Vec::new(),
             own: 0,
             told: None,
             telling: false,
@@ -465,6 +482,8 @@ impl World {
             }
             Timer::Waiters => self.waiters_choose(machine),
             Timer::Job { conn, stream, step } => self.job_timer(machine, (conn, stream), step),
+            Timer::Ask { conn, stream, step } => self.ask_timer(machine, (conn, stream), step),
+            Timer::Give { conn, stream, step } => self.give_timer(machine, (conn, stream), step),
             Timer::Lie => self.lie(machine),
         }
     }
@@ -544,6 +563,10 @@ impl World {
         machine.telling = false;
         machine.waking = false;
         machine.by_stream.clear();
+        machine.asks.clear();
+        machine.gives.clear();
+        machine.holders.clear();
+        machine.keys.clear();
     }
 
     fn boot(&mut self, m: usize) {

@@ -178,16 +178,12 @@ impl Asker {
     /// If it announces nothing, what was not asked for, or something twice.
     pub fn announced(&mut self, indexes: &NumberSet) -> Result<Vec<(Digest, u64)>, Violation> {
         let indexes = indexes.numbers().map_err(|_| Violation::NotAsked)?;
-        if indexes.is_empty() {
+        let open = |index: &u32| self.wanted.get(*index as usize).is_some_and(Option::is_some);
+        if indexes.is_empty() || !indexes.iter().all(open) {
             return Err(Violation::NotAsked);
         }
-        let mut come = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            let slot = self.wanted.get_mut(index as usize);
-            come.push(slot.and_then(Option::take).ok_or(Violation::NotAsked)?);
-            self.open -= 1;
-        }
-        Ok(come)
+        self.open -= indexes.len();
+        Ok(indexes.into_iter().filter_map(|index| self.wanted[index as usize].take()).collect())
     }
 
     /// Whether everything has been announced.
