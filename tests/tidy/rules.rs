@@ -11,8 +11,8 @@ const TOP_LEVEL: &[&str] = &["Cargo.lock", "Cargo.toml", "README.md", "deny.toml
 const EMPTY_NAMES: &[&str] = &["common", "handler2", "helper", "helpers", "manager", "misc", "util", "utils"];
 /// Where `unsafe` may stand: these files, and folders of these names.
 const UNSAFE_ALLOWED: &[&str] = &["src/bin/mesh-cc/kernel", "src/host/macos", "src/sandbox/linux", "src/sandbox/macos"];
-/// Who may print: commands, and the program's first lines.
-const PRINTERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs"];
+/// Who may print: commands, the program's first lines, and the build script, whose words are for Cargo.
+const PRINTERS: &[&str] = &["src/bin/", "src/build.rs", "src/cmd/", "src/main.rs"];
 
 /// Who may end the process: those, and the child that the sandbox forks.
 const ENDERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs", "src/sandbox/"];

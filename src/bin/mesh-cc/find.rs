@@ -3,9 +3,9 @@
 //! By the rules of `cmd::find`, which says why it found nothing; this one leaves that to it.
 
 use crate::env;
-use crate::kernel::{self, Meta, Start};
+use crate::kernel::{self, Start};
 use crate::launch::names;
-use crate::words::Path;
+use crate::words::{PATH_BYTES_MAX, Path};
 
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
@@ -26,46 +26,55 @@ pub(crate) fn working_directory(start: &Start) -> Option<Found> {
     if let Some(path) = said.filter(|path| kernel::stat(path.as_c()).is_some_and(|meta| meta.id == id)) {
         return Some(Found { path, id });
     }
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; PATH_BYTES_MAX];
     Some(Found { path: Path::of(&[kernel::getcwd(&mut buffer)?])?, id })
 }
 
-/// The running program's folder, with a slash at its end, and its name's identity.
-fn own_folder() -> Option<Path> {
-    let mut buffer = [0; 4096];
-    let own = kernel::readlink(c"/proc/self/exe", &mut buffer)?;
-    let folder = own.len() - names::basename(own).len();
-    Path::of(&[own.get(..folder)?])
+/// The running program, as far as it is known.
+struct Own {
+    /// Its identity.
+    id: Option<(u64, u64)>,
+    /// That of the `mesh` beside it.
+    mesh: Option<(u64, u64)>,
+    /// That of the `mesh-cc` beside it, if it has another name itself.
+    mesh_cc: Option<(u64, u64)>,
+    /// Where its `mesh` would be.
+    path_of_mesh: Option<Path>,
+}
+
+impl Own {
+    fn find() -> Self {
+        let mut buffer = [0; PATH_BYTES_MAX];
+        let own = kernel::readlink(c"/proc/self/exe", &mut buffer).unwrap_or_default();
+        let name = names::basename(own);
+        let folder = own.get(..own.len() - name.len()).filter(|folder| !folder.is_empty());
+        let beside = |name: &str| Path::of(&[folder?, name.as_bytes()]);
+        let id = |path: &Path| kernel::stat(path.as_c()).map(|meta| meta.id);
+        let (path_of_mesh, has_its_name) = (beside(names::MESH), name == names::MESH_CC.as_bytes());
+        Self {
+            id: kernel::stat(c"/proc/self/exe").map(|meta| meta.id),
+            mesh: path_of_mesh.as_ref().and_then(id),
+            mesh_cc: beside(names::MESH_CC).filter(|_| !has_its_name).as_ref().and_then(id),
+            path_of_mesh,
+        }
+    }
 }
 
 /// The `mesh` beside this program, unless that is a link back to this program.
 pub(crate) fn mesh() -> Option<Path> {
-    let mesh = own_folder()?.join(names::MESH.as_bytes())?;
-    let id = |path| kernel::stat(path).map(|meta: Meta| meta.id);
-    let other = id(mesh.as_c())?;
-    (Some(other) != id(c"/proc/self/exe")).then_some(mesh)
-}
-
-/// The files that are mesh: the running program and its siblings.
-struct Own([Option<(u64, u64)>; 3]);
-
-impl Own {
-    fn new() -> Self {
-        let folder = own_folder();
-        let beside = |name: &str| kernel::stat(folder.clone()?.join(name.as_bytes())?.as_c()).map(|meta| meta.id);
-        let own = kernel::stat(c"/proc/self/exe").map(|meta| meta.id);
-        Self([own, beside(names::MESH), beside(names::MESH_CC)])
-    }
+    let own = Own::find();
+    own.path_of_mesh.filter(|_| own.mesh.is_some() && own.mesh != own.id)
 }
 
 /// Looks the first argument up as a shell would: by path if it has a slash, else along `PATH`; links that lead to mesh do
 /// not count, so that a directory of such links may come first.
 pub(crate) fn compiler(start: &Start) -> Option<Found> {
     let program = start.argv().get(1)?.bytes();
-    let own = Own::new();
+    let own = Own::find();
+    let is_own = |id| [own.id, own.mesh, own.mesh_cc].contains(&Some(id));
     let fits = |path: Path| {
         let meta = kernel::stat(path.as_c())?;
-        let compiler = meta.mode & KIND == REGULAR && meta.mode & EXECUTABLE != 0 && !own.0.contains(&Some(meta.id));
+        let compiler = meta.mode & KIND == REGULAR && meta.mode & EXECUTABLE != 0 && !is_own(meta.id);
         compiler.then_some(Found { path, id: meta.id })
     };
     // Most paths are absolute, and the working directory costs two calls.

@@ -35,8 +35,7 @@ enum Gone {
 
 /// Runs the program.
 pub(crate) fn run(start: Start) -> ! {
-    let masquerades = start.argv().first().is_none_or(|own| names::is_compiler_name(names::basename(own.bytes())));
-    if masquerades || start.argv().len() < 2 {
+    if masquerades(&start) || start.argv().len() < 2 {
         hand_over(start)
     }
     let Some(buffers) = kernel::buffers() else { hand_over(start) };
@@ -280,9 +279,8 @@ fn become_compiler(mut start: Start, compiler: &CStr, lease: Option<Fd>) -> ! {
 
 /// Becomes the launcher in mesh, which can do everything; where it is missing, the compiler.
 fn hand_over(mut start: Start) -> ! {
-    let named = |own: &kernel::Word| names::is_compiler_name(names::basename(own.bytes()));
     if let Some(mesh) = find::mesh() {
-        if !start.argv().first().is_some_and(named) {
+        if !masquerades(&start) {
             // Under any other name it is still the launcher.
             start.set_name(c"mesh-cc");
         }
@@ -294,6 +292,12 @@ fn hand_over(mut start: Start) -> ! {
     }
     write_all(kernel::STDERR, b"mesh-cc: neither the compiler nor mesh could be run. Install mesh beside mesh-cc.\n");
     kernel::exit(EXIT_NOT_EXECUTABLE)
+}
+
+/// Whether the program was called by a link that is named like a compiler.
+fn masquerades(start: &Start) -> bool {
+    let own = start.argv().first().map_or(&b""[..], |own| names::basename(own.bytes()));
+    own != names::MESH_CC.as_bytes() && names::is_compiler_name(own)
 }
 
 /// Goes on without mesh, after what should not have happened.

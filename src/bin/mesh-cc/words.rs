@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 /// The longest path, its zero included, bytes.
-const PATH_BYTES_MAX: usize = 4096;
+pub(crate) const PATH_BYTES_MAX: usize = 4096;
 
 /// A path that is being put together.
 #[derive(Clone)]
@@ -42,7 +42,6 @@ impl Path {
             self.push(b"/")?;
         }
         self.push(piece)?;
-        // What a longer piece may have left is none: the bytes behind the end were never written.
         Some(self)
     }
 

@@ -9,4 +9,4 @@ mod start;
 
 pub(crate) use call::*;
 pub(crate) use memory::{buffers, remember, remembered};
-pub(crate) use start::{Start, Word};
+pub(crate) use start::Start;
