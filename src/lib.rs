@@ -44,6 +44,7 @@
 //! | [`store`] | do | content on disk, by digest |
 //! | [`view`] | decide | what people see, from one snapshot |
 //! | [`host`], [`observe`] | do | cores and clock; logs |
+//! | [`launch`] | agree | what both forms of the launcher and the agent see alike, with `core` alone |
 //! | [`places`], [`env`], [`reason`], [`config`] | decide | where files lie; variables; why-local codes; settings |
 //!
 //! # Invariants
@@ -63,6 +64,15 @@
 //! network that is executed; a local preprocessor run; an unauthenticated mode; a way to serve without a sandbox.
 #![deny(unsafe_code)]
 
+/// Gives a type the form in which it is stored and sent. The freestanding launcher compiles some of the same files and
+/// has neither: there this macro changes nothing.
+macro_rules! on_wire {
+    ($item:item) => {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        $item
+    };
+}
+
 pub mod agent;
 pub mod cli;
 pub mod cmd;
@@ -71,6 +81,7 @@ pub mod config;
 pub mod env;
 pub mod host;
 pub mod inputs;
+pub mod launch;
 pub mod nearest;
 pub mod net;
 pub mod observe;

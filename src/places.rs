@@ -1,12 +1,11 @@
 //! Where mesh keeps its files: the XDG base directories, or one directory for all (DECIDE).
 
+use crate::launch::socket::{self, Runtime};
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
-
-/// The version of what lies in the runtime directory: the socket's protocol.
-const SOCKET_NAME: &str = "agent-1.sock";
 
 /// The directories of one user's mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +31,10 @@ impl Places {
     #[must_use]
     pub fn find(var: impl Fn(&str) -> Option<OsString>, uid: u32, exists: impl Fn(&Path) -> bool) -> Option<Self> {
         let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let mut places = if let Some(dir) = absolute(crate::env::DIR) {
+        let (dir, base) = (var(crate::env::DIR), var("XDG_RUNTIME_DIR"));
+        let runtime = socket::runtime(dir.as_deref().map(OsStr::as_bytes), base.as_deref().map(OsStr::as_bytes));
+        let mut places = if let Runtime::InOne(dir) = runtime {
+            let dir = Path::new(OsStr::from_bytes(dir));
             let at = |name: &str| dir.join(name);
             Self {
                 runtime: at("run"),
@@ -46,10 +48,14 @@ impl Places {
             let xdg = |name: &str, below: &str| {
                 absolute(name).or_else(|| home.as_ref().map(|h| h.join(below))).map(|base| base.join("mesh"))
             };
-            let runtime = absolute("XDG_RUNTIME_DIR").map(|base| base.join("mesh")).unwrap_or_else(|| {
+            let user = || {
                 let user = PathBuf::from(format!("/run/user/{uid}"));
                 if exists(&user) { user.join("mesh") } else { PathBuf::from(format!("/tmp/mesh-{uid}")) }
-            });
+            };
+            let runtime = match runtime {
+                Runtime::InBase(base) => Path::new(OsStr::from_bytes(base)).join("mesh"),
+                _ => user(),
+            };
             Self {
                 runtime,
                 state: xdg("XDG_STATE_HOME", ".local/state")?,
@@ -58,14 +64,14 @@ impl Places {
                 socket: PathBuf::new(),
             }
         };
-        places.socket = absolute(crate::env::SOCKET).unwrap_or_else(|| places.runtime.join(SOCKET_NAME));
+        places.socket = absolute(crate::env::SOCKET).unwrap_or_else(|| places.runtime.join(socket::NAME));
         Some(places)
     }
 
     /// A launcher that found the agent frozen leaves this beside the socket; the agent takes it away.
     #[must_use]
     pub fn frozen_marker(&self) -> PathBuf {
-        self.socket.with_extension("frozen")
+        self.socket.with_extension(socket::FROZEN)
     }
 
     /// A launcher that starts an agent leaves this, so that the next ones do not.

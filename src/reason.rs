@@ -1,13 +1,13 @@
 //! Why a unit was compiled here: the stable reason codes that `mesh explain`, `mesh status` and JSON show (DECIDE).
 
-use serde::{Deserialize, Serialize};
-
 macro_rules! reasons {
     ($($variant:ident $code:literal $text:literal $hint:literal;)*) => {
-        /// Why a unit ran on this machine. Codes are part of the interface: they are added, never renamed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum Reason {
-            $(#[doc = $text] $variant,)*
+        on_wire! {
+            /// Why a unit ran on this machine. Codes are part of the interface: they are added, never renamed.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+            pub enum Reason {
+                $(#[doc = $text] $variant,)*
+            }
         }
 
         impl Reason {
@@ -80,8 +80,8 @@ reasons! {
     Leaving "LEAVING" "The agent is shutting down." "";
 }
 
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Reason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.code())
     }
 }

@@ -1,20 +1,16 @@
 //! What launchers and commands say to the agent on its Unix socket, and what it answers (AGREE, on one machine).
 //!
 //! Frames of [`mesh_proto::frame`]. The socket's name carries the version, so that a new launcher never talks to an old
-//! agent. Nothing here travels between machines.
+//! agent. Nothing here travels between machines. The launcher that has no postcard writes and reads the same bytes in
+//! [`crate::launch::wire`].
 
+pub use crate::launch::wire::{ASK_BYTES_MAX, SILENCE_MS_MAX, TELL_BYTES_MAX};
 use crate::{reason::Reason, view::snapshot::Snapshot};
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
 
-/// One frame from a launcher, bytes: an argument vector and environment fit many times over.
-pub const ASK_BYTES_MAX: usize = 16 << 20;
-/// One frame from the agent, bytes: all that a compiler may print fits.
-pub const TELL_BYTES_MAX: usize = 80 << 20;
 /// The agent gives a sign of life this often while a launcher waits, milliseconds.
 pub const BEAT_MS: u64 = 1000;
-/// A launcher that hears nothing for this long gives the agent up, milliseconds.
-pub const SILENCE_MS_MAX: u64 = 2000;
 
 /// The identity of a file: device and inode.
 pub type FileId = (u64, u64);

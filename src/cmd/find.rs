@@ -1,5 +1,6 @@
 //! Finds the compiler that a command names, never mesh itself (DO).
 
+use crate::launch::names;
 use std::{
     ffi::{OsStr, OsString},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -31,7 +32,7 @@ impl Own {
     fn new() -> Self {
         let mut ids = Vec::new();
         if let Ok(exe) = std::env::current_exe() {
-            for name in [OsStr::new("mesh"), OsStr::new("mesh-cc")] {
+            for name in [names::MESH, names::MESH_CC] {
                 ids.extend(std::fs::metadata(exe.with_file_name(name)).map(|m| (m.dev(), m.ino())));
             }
             ids.extend(std::fs::metadata(&exe).map(|m| (m.dev(), m.ino())));
@@ -63,7 +64,7 @@ pub(super) fn find(program: &OsStr, cwd: &Path, path_var: Option<&OsStr>) -> Res
     let found = if program.as_bytes().contains(&b'/') {
         try_path(cwd.join(program))
     } else {
-        let default = OsString::from("/usr/local/bin:/usr/bin:/bin");
+        let default = OsString::from(names::PATH_DEFAULT);
         let path_var = path_var.unwrap_or(&default);
         std::env::split_paths(path_var).map(|dir| cwd.join(dir).join(program)).find_map(&mut try_path)
     };

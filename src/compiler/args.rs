@@ -3,7 +3,7 @@
 //! The rows are in [`super::table`]. Handwritten, not an argument parser's: the grammar is not ours to define, and an arity
 //! that is wrong would mistake an option's value for a source.
 
-use super::invocation::Family;
+use super::family::Family;
 use super::table::ROWS;
 use crate::reason::Reason;
 

@@ -1,15 +1,6 @@
 //! A compiler command as it was typed, with all that it depends on (DECIDE).
 
-use serde::{Deserialize, Serialize};
-
-/// Which grammar of options a compiler has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Family {
-    /// GNU's gcc and g++.
-    Gcc,
-    /// LLVM's clang and clang++.
-    Clang,
-}
+pub use super::family::Family;
 
 /// A compiler command. Response files are expanded already.
 #[derive(Debug, Clone, PartialEq, Eq)]

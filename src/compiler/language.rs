@@ -2,12 +2,8 @@
 
 use super::invocation::Family;
 use super::plan::Language;
+use crate::launch::names::basename;
 use crate::reason::Reason;
-
-/// The part of a path after its last slash.
-pub(super) fn basename(path: &[u8]) -> &[u8] {
-    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
-}
 
 /// A name's length without its extension, or `None` if it has none: a leading dot begins a name, not an extension.
 pub(super) fn stem_len(path: &[u8]) -> Option<usize> {

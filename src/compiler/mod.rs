@@ -8,11 +8,13 @@
 //!   walk       one pass over the arguments, by the rows of `table`, looked up by `args`
 //!   passes     -Wp, -Wa, -Xclang: arguments that another program parses
 //!   language, environment, probe
+//! surely       argv                  -> a Reason, where the launcher needs no agent to know it
 //! native       -march=native         -> what it means on this machine
 //! ```
 
 mod args;
 mod environment;
+mod family;
 pub mod invocation;
 mod language;
 pub mod native;
@@ -22,7 +24,9 @@ pub mod plan;
 mod plan_tests;
 mod probe;
 pub mod response;
+mod surely;
 mod table;
 mod walk;
 
-pub use plan::{plan, surely_local};
+pub use plan::plan;
+pub use surely::surely_local;

@@ -11,8 +11,8 @@
 
 use super::args::{Effect, lookup};
 use super::invocation::Family;
-use super::language::basename;
 use super::response::split;
+use crate::launch::names::basename;
 
 /// What the driver is asked, and where in it the native options stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,7 +1,8 @@
 //! The meaning of command lines, one by one: a row for each family of options (DECIDE).
 
 use super::invocation::{Family, Invocation};
-use super::plan::{Deps, Plan, plan, surely_local};
+use super::plan::{Deps, Plan, plan};
+use super::surely::surely_local;
 use crate::reason::Reason;
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Telling a configure-time check from a unit worth distributing (DECIDE).
 
-use super::language::basename;
+use crate::launch::names::basename;
 
 /// Directories in which CMake and Meson compile their checks.
 const DIRECTORIES: &[&str] = &["CMakeTmp", "CMakeScratch", "meson-private"];

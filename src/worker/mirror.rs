@@ -451,8 +451,9 @@ impl Mirror {
             return 1;
         }
         let node = |held: &'_ Held| held.entry.as_ref().map_or(DIRECTORY, |(_, entry)| entry.node.clone());
-        let hides = |(path, held): &(&Box<[u8]>, &Held)| tools.has(path) && tools.is_hidden_by(path, &node(held));
-        let hidden = u32::try_from(self.at.iter().filter(hides).count()).unwrap_or(u32::MAX);
+        let hides = |path: &[u8], held: &Held| tools.has(path) && tools.is_hidden_by(path, &node(held));
+        let hidden = self.at.iter().filter(|(path, held)| hides(path, held)).count();
+        let hidden = u32::try_from(hidden).unwrap_or(u32::MAX);
         self.hidden.push((*fingerprint, Arc::clone(tools), hidden));
         hidden
     }

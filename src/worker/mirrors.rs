@@ -227,7 +227,7 @@ impl State {
         if self.live.iter().any(|live| died(live) && !live.given_up) {
             self.back_off(&SandboxError::Lost, now);
         }
-        self.live.retain(|live| !died(live) && !(live.given_up && live.mirror.is_idle()));
+        self.live.retain(|live| !(died(live) || live.given_up && live.mirror.is_idle()));
     }
 
     /// A job in this one failed, or it could not be told of it.

@@ -4,6 +4,7 @@
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
 //! - `launcher`  the ways to call it, and bad input
+//! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `trust`     who gets in, and whose compiler counts
@@ -17,6 +18,7 @@ mod compile;
 mod desk;
 mod env;
 mod faults;
+mod forms;
 mod inputs;
 mod launcher;
 mod share;

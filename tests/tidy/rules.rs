@@ -10,9 +10,9 @@ const TOP_LEVEL: &[&str] = &["Cargo.lock", "Cargo.toml", "README.md", "deny.toml
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["common", "handler2", "helper", "helpers", "manager", "misc", "util", "utils"];
 /// Where `unsafe` may stand: these files, and folders of these names.
-const UNSAFE_ALLOWED: &[&str] = &["src/sandbox/linux", "src/sandbox/macos", "src/host/macos"];
-/// Who may print: commands, and the program's first lines.
-const PRINTERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs"];
+const UNSAFE_ALLOWED: &[&str] = &["src/bin/mesh-cc/kernel", "src/host/macos", "src/sandbox/linux", "src/sandbox/macos"];
+/// Who may print: commands, the program's first lines, and the build script, whose words are for Cargo.
+const PRINTERS: &[&str] = &["src/bin/", "src/build.rs", "src/cmd/", "src/main.rs"];
 
 /// Who may end the process: those, and the child that the sandbox forks.
 const ENDERS: &[&str] = &["src/bin/", "src/cmd/", "src/main.rs", "src/sandbox/"];
@@ -34,8 +34,9 @@ pub(crate) const LAYERS: &[(&str, Knows)] = &[
     ("cmd", Knows::AllBut(&[])),
     ("agent", Knows::AllBut(&["cmd"])),
     ("view", Knows::Only(&["proto", "reason", "sched"])),
-    ("compiler", Knows::Only(&["proto", "reason"])),
+    ("compiler", Knows::Only(&["launch", "proto", "reason"])),
     ("sched", Knows::Only(&["compiler", "proto", "reason"])),
+    ("launch", Knows::Only(&["reason"])),
     ("reason", Knows::Only(&[])),
     ("sandbox", Knows::Only(&[])),
     ("net", Knows::AllBut(&["agent", "cmd", "store", "view", "worker"])),
@@ -330,7 +331,7 @@ fn is_integration_test(file: &str) -> bool {
 
 fn is_crate_root(file: &str) -> bool {
     let inside = file.strip_prefix("proto/").unwrap_or(file);
-    matches!(inside, "src/lib.rs" | "src/main.rs" | "build.rs")
+    matches!(inside, "src/lib.rs" | "src/main.rs" | "src/build.rs" | "build.rs")
         || inside.starts_with("src/bin/")
         || is_integration_test(inside)
 }
