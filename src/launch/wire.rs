@@ -201,9 +201,9 @@ impl<'a> Tell<'a> {
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let mut bytes = Reader(payload);
         let tell = match bytes.number()? {
-            0 | 1 => Self::Wait,
-            2 => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
-            3 => {
+            0 => Self::Wait,
+            1 => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
+            2 => {
                 let texts = bytes.number()?;
                 let done = Done { texts, from: bytes };
                 for _ in 0..texts {
@@ -301,7 +301,6 @@ mod tests {
         let text = (any::<bool>(), any_bytes()).prop_map(|(is_stderr, bytes)| Text { is_stderr, bytes });
         let texts = proptest::collection::vec(text, 0..4);
         prop_oneof![
-            Just(wire::Tell::Ack),
             Just(wire::Tell::Beat),
             (0..Reason::ALL.len(), any::<bool>())
                 .prop_map(|(at, fallback)| wire::Tell::Local { reason: Reason::ALL[at], fallback }),
@@ -309,13 +308,9 @@ mod tests {
         ]
     }
 
-    fn owned(tell: Tell<'_>, original: &wire::Tell) -> wire::Tell {
+    fn owned(tell: Tell<'_>) -> wire::Tell {
         match tell {
-            // Which sign of life it was does not matter.
-            Tell::Wait => match original {
-                wire::Tell::Ack => wire::Tell::Ack,
-                _ => wire::Tell::Beat,
-            },
+            Tell::Wait => wire::Tell::Beat,
             Tell::Local { reason, fallback } => wire::Tell::Local { reason, fallback },
             Tell::Done(done) => wire::Tell::Done {
                 text: done.texts().map(|(is_stderr, b)| Text { is_stderr, bytes: b.to_vec() }).collect(),
@@ -341,7 +336,7 @@ mod tests {
             let header = *bytes.first_chunk::<HEADER_BYTES>().expect("a header");
             prop_assert_eq!(payload_len(header), Some(bytes.len() - HEADER_BYTES));
             let payload = &bytes[HEADER_BYTES..];
-            prop_assert_eq!(owned(Tell::read(payload).expect("an answer"), &tell), tell);
+            prop_assert_eq!(owned(Tell::read(payload).expect("an answer")), tell);
             // A part of it, or more than it, is none.
             prop_assert_eq!(Tell::read(&payload[..payload.len() - 1]), None);
             let longer = [payload, &[0]].concat();

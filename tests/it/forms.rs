@@ -182,7 +182,7 @@ fn both_forms_see_the_same_mask_and_the_same_streams() {
 fn a_verdict_needs_no_acknowledgement_before_it() {
     let stage = Stage::new();
     for form in FORMS {
-        for before in [&[][..], &[Tell::Ack], &[Tell::Beat], &[Tell::Ack, Tell::Beat, Tell::Beat]] {
+        for before in [&[][..], &[Tell::Beat], &[Tell::Beat, Tell::Beat]] {
             std::fs::write(stage.ground.dir.join("work/made"), "object").unwrap();
             let text = |is_stderr, words: &str| Text { is_stderr, bytes: words.into() };
             let done = Tell::Done {
@@ -204,7 +204,7 @@ fn an_answer_of_any_size_in_any_pieces_is_read() {
     for form in FORMS {
         let printed = vec![b'x'; 3 << 20];
         let done = Tell::Done { text: vec![Text { is_stderr: true, bytes: printed.clone() }], renames: Vec::new() };
-        let ran = stage.answered(form, &[Tell::Ack, done]);
+        let ran = stage.answered(form, &[Tell::Beat, done]);
         assert!(ran.code == Some(0) && ran.err == printed, "{form:?}");
         // Byte by byte.
         let agent = stage.agent(|mut stream, _| {
