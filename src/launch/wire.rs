@@ -14,6 +14,15 @@ pub const TELL_BYTES_MAX: usize = 80 << 20;
 /// A launcher that hears nothing for this long gives the agent up, milliseconds.
 pub const SILENCE_MS_MAX: u64 = 2000;
 
+/// The place of `agent::wire::Ask::Compile` among the questions.
+const COMPILE: u64 = 0;
+/// The place of `agent::wire::Tell::Beat` among the answers. What stands before it is a sign of life, too.
+const BEAT: usize = 1;
+/// The place of `agent::wire::Tell::Local`.
+const LOCAL: usize = 2;
+/// The place of `agent::wire::Tell::Done`.
+const DONE: usize = 3;
+
 /// The most bytes of a number: seven bits in each.
 const NUMBER_BYTES_MAX: usize = 10;
 
@@ -79,8 +88,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
     #[must_use]
     pub fn write(&self, buffer: &mut [u8]) -> Option<usize> {
         let mut out = Writer { buffer, used: HEADER_BYTES, fits: true };
-        // The first of the questions.
-        out.number(0);
+        out.number(COMPILE);
         out.bytes(self.program);
         out.number(self.argv.len() as u64);
         for argument in self.argv {
@@ -201,9 +209,9 @@ impl<'a> Tell<'a> {
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let mut bytes = Reader(payload);
         let tell = match bytes.number()? {
-            0 | 1 => Self::Wait,
-            2 => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
-            3 => {
+            ..=BEAT => Self::Wait,
+            LOCAL => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
+            DONE => {
                 let texts = bytes.number()?;
                 let done = Done { texts, from: bytes };
                 for _ in 0..texts {
@@ -301,7 +309,6 @@ mod tests {
         let text = (any::<bool>(), any_bytes()).prop_map(|(is_stderr, bytes)| Text { is_stderr, bytes });
         let texts = proptest::collection::vec(text, 0..4);
         prop_oneof![
-            Just(wire::Tell::Ack),
             Just(wire::Tell::Beat),
             (0..Reason::ALL.len(), any::<bool>())
                 .prop_map(|(at, fallback)| wire::Tell::Local { reason: Reason::ALL[at], fallback }),
@@ -309,13 +316,9 @@ mod tests {
         ]
     }
 
-    fn owned(tell: Tell<'_>, original: &wire::Tell) -> wire::Tell {
+    fn owned(tell: Tell<'_>) -> wire::Tell {
         match tell {
-            // Which sign of life it was does not matter.
-            Tell::Wait => match original {
-                wire::Tell::Ack => wire::Tell::Ack,
-                _ => wire::Tell::Beat,
-            },
+            Tell::Wait => wire::Tell::Beat,
             Tell::Local { reason, fallback } => wire::Tell::Local { reason, fallback },
             Tell::Done(done) => wire::Tell::Done {
                 text: done.texts().map(|(is_stderr, b)| Text { is_stderr, bytes: b.to_vec() }).collect(),
@@ -341,7 +344,7 @@ mod tests {
             let header = *bytes.first_chunk::<HEADER_BYTES>().expect("a header");
             prop_assert_eq!(payload_len(header), Some(bytes.len() - HEADER_BYTES));
             let payload = &bytes[HEADER_BYTES..];
-            prop_assert_eq!(owned(Tell::read(payload).expect("an answer"), &tell), tell);
+            prop_assert_eq!(owned(Tell::read(payload).expect("an answer")), tell);
             // A part of it, or more than it, is none.
             prop_assert_eq!(Tell::read(&payload[..payload.len() - 1]), None);
             let longer = [payload, &[0]].concat();

@@ -199,10 +199,10 @@ fn a_closed_stream_is_not_the_connection() {
 }
 
 #[test]
-fn a_verdict_needs_no_acknowledgement_before_it() {
+fn a_verdict_needs_nothing_before_it() {
     let stage = Stage::new();
     for form in FORMS {
-        for before in [&[][..], &[Tell::Ack], &[Tell::Beat], &[Tell::Ack, Tell::Beat, Tell::Beat]] {
+        for before in [&[][..], &[Tell::Beat], &[Tell::Beat, Tell::Beat]] {
             std::fs::write(stage.ground.dir.join("work/made"), "object").unwrap();
             let text = |is_stderr, words: &str| Text { is_stderr, bytes: words.into() };
             let done = Tell::Done {
@@ -224,7 +224,7 @@ fn an_answer_of_any_size_in_any_pieces_is_read() {
     for form in FORMS {
         let printed = vec![b'x'; 3 << 20];
         let done = Tell::Done { text: vec![Text { is_stderr: true, bytes: printed.clone() }], renames: Vec::new() };
-        let ran = stage.answered(form, &[Tell::Ack, done]);
+        let ran = stage.answered(form, &[Tell::Beat, done]);
         assert!(ran.code == Some(0) && ran.err == printed, "{form:?}");
         // Byte by byte.
         let agent = stage.agent(|mut stream, _| {
@@ -250,7 +250,7 @@ fn whatever_is_odd_after_the_question_is_answered_by_the_compiler() {
         }
     };
     for form in FORMS {
-        // Nothing, half a header, half a frame, one that is too long, an unknown kind, bytes left over.
+        // Nothing, half a header, half a frame, one that is too long, an unknown kind, bytes left over, an empty frame.
         for bytes in [
             &b""[..],
             b"\x01\0",
