@@ -47,6 +47,10 @@
 //! | [`launch`] | agree | what both forms of the launcher and the agent see alike, with `core` alone |
 //! | [`places`], [`env`], [`reason`], [`config`] | decide | where files lie; variables; why-local codes; settings |
 //!
+//! The program `mesh-cc` is not made of these modules on Linux: `src/bin/mesh-cc` is the launcher's usual path without any
+//! library, because a C library's start costs more than all that the launcher does. It compiles [`launch`], [`env`],
+//! [`reason`] and the grammar of [`compiler`] from the same files, and hands the rest over to [`cmd::cc`].
+//!
 //! # Invariants
 //!
 //! 1. An output appears only whole, by the launcher's rename.

@@ -32,7 +32,9 @@ impl Own {
     fn new() -> Self {
         let mut ids = Vec::new();
         if let Ok(exe) = std::env::current_exe() {
-            for name in [names::MESH, names::MESH_CC] {
+            let others =
+                [names::MESH, names::MESH_CC].map(OsStr::new).into_iter().filter(|n| exe.file_name() != Some(n));
+            for name in others {
                 ids.extend(std::fs::metadata(exe.with_file_name(name)).map(|m| (m.dev(), m.ino())));
             }
             ids.extend(std::fs::metadata(&exe).map(|m| (m.dev(), m.ino())));

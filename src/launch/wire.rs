@@ -14,6 +14,15 @@ pub const TELL_BYTES_MAX: usize = 80 << 20;
 /// A launcher that hears nothing for this long gives the agent up, milliseconds.
 pub const SILENCE_MS_MAX: u64 = 2000;
 
+/// The place of `agent::wire::Ask::Compile` among the questions.
+const COMPILE: u64 = 0;
+/// The place of `agent::wire::Tell::Beat` among the answers.
+const BEAT: usize = 0;
+/// The place of `agent::wire::Tell::Local`.
+const LOCAL: usize = 1;
+/// The place of `agent::wire::Tell::Done`.
+const DONE: usize = 2;
+
 /// The most bytes of a number: seven bits in each.
 const NUMBER_BYTES_MAX: usize = 10;
 
@@ -79,8 +88,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
     #[must_use]
     pub fn write(&self, buffer: &mut [u8]) -> Option<usize> {
         let mut out = Writer { buffer, used: HEADER_BYTES, fits: true };
-        // The first of the questions.
-        out.number(0);
+        out.number(COMPILE);
         out.bytes(self.program);
         out.number(self.argv.len() as u64);
         for argument in self.argv {
@@ -201,9 +209,9 @@ impl<'a> Tell<'a> {
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let mut bytes = Reader(payload);
         let tell = match bytes.number()? {
-            0 => Self::Wait,
-            1 => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
-            2 => {
+            BEAT => Self::Wait,
+            LOCAL => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
+            DONE => {
                 let texts = bytes.number()?;
                 let done = Done { texts, from: bytes };
                 for _ in 0..texts {

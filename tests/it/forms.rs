@@ -179,7 +179,27 @@ fn both_forms_see_the_same_mask_and_the_same_streams() {
 }
 
 #[test]
-fn a_verdict_needs_no_acknowledgement_before_it() {
+fn a_closed_stream_is_not_the_connection() {
+    let stage = Stage::new();
+    std::fs::write(&stage.compiler, "#!/bin/sh\necho words; echo words >&2 2>/dev/null\n:\n").unwrap();
+    for form in FORMS {
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+            let agent = stage.agent(|mut stream, _| {
+                stream.write_all(&frame::encode(&local(Reason::NoPeer), 100).unwrap()).unwrap();
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).unwrap();
+                rest
+            });
+            let mut command = stage.command(&["sh"], &["-c", &format!("exec \"$@\" {closed}"), "sh"]);
+            command.args(form).args(["gcc", "-c", "x.c"]);
+            assert_eq!(Ran::of(&mut command).code, Some(0), "{form:?} {closed}");
+            assert_eq!(agent.join().unwrap(), b"", "{form:?} {closed}");
+        }
+    }
+}
+
+#[test]
+fn a_verdict_needs_nothing_before_it() {
     let stage = Stage::new();
     for form in FORMS {
         for before in [&[][..], &[Tell::Beat], &[Tell::Beat, Tell::Beat]] {
@@ -230,7 +250,7 @@ fn whatever_is_odd_after_the_question_is_answered_by_the_compiler() {
         }
     };
     for form in FORMS {
-        // Nothing, half a header, half a frame, one that is too long, an unknown kind, bytes left over.
+        // Nothing, half a header, half a frame, one that is too long, an unknown kind, bytes left over, an empty frame.
         for bytes in [
             &b""[..],
             b"\x01\0",

@@ -273,7 +273,8 @@ pub(crate) fn window(fd: Fd) -> Option<(u16, u16)> {
     Some((size[1], size[0]))
 }
 
-/// A connection to a socket, made without waiting, not even for one whose queue is full.
+/// A connection to a socket, made without waiting, not even for one whose queue is full; `None` too if it would stand for a
+/// standard stream.
 pub(crate) fn dial(path: &CStr) -> Option<Fd> {
     #[repr(C)]
     struct Address {
@@ -286,6 +287,10 @@ pub(crate) fn dial(path: &CStr) -> Option<Fd> {
     let kind = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
     // SAFETY: takes numbers.
     let fd = unsafe { call(number::SOCKET, [AF_UNIX.into(), kind, 0, 0, 0, 0]) }.ok()?;
+    // Where a standard stream is closed, the connection would be taken for it, by this program and by the compiler.
+    if fd <= STDERR.0 as usize {
+        return None;
+    }
     let (start, count) = (&raw const address as usize, size_of::<u16>() + bytes.len());
     // SAFETY: the kernel reads so many bytes of the address.
     unsafe { call(number::CONNECT, [fd, start, count, 0, 0, 0]) }.ok()?;
