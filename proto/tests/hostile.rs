@@ -120,7 +120,8 @@ fn read_jobs(bytes: &[u8]) {
     let offers = [offered, frame::decode::<Job>(bytes).ok().map(plain)];
     for offer in offers.into_iter().flatten() {
         if let Ok(mut provider) = Provider::new(&offer, &names) {
-            let _ = provider.missing(|_| false);
+            let lacking = provider.lacking(|_| false);
+            let _ = provider.ask(&lacking);
             let _ = provider.received(bytes);
         }
     }
@@ -342,7 +343,8 @@ proptest! {
                 let contents: BTreeSet<_> = provider.entries().filter_map(|e| content(e)).collect();
                 let digests: BTreeSet<_> = contents.iter().map(|(digest, _)| *digest).collect();
                 prop_assert_eq!(contents.len(), digests.len(), "one size for each content");
-                let asked = provider.missing(|_| false).numbers().expect("its own set");
+                let lacking = provider.lacking(|_| false);
+                let asked = provider.ask(&lacking).numbers().expect("its own set");
                 prop_assert!(asked.iter().all(|n| offer.closure.numbers().expect("taken").contains(n)));
                 for (content, length) in blobs {
                     let (bytes, awaited) = (vec![content; length], provider.awaited());

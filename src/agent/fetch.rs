@@ -32,8 +32,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Blobs that fill one task of storing must come within this time.
+/// Blobs that fill one task of storing must come within this time, and as much longer as one of them is larger than that:
+/// a millisecond for each of so many bytes.
 const BATCH_TIME: Duration = Duration::from_secs(30);
+const BYTES_A_MS: u64 = 1000;
 /// Packed bytes that are stored by one task.
 const BATCH_BYTES: usize = 1 << 20;
 /// Blobs that are stored by one task.
@@ -293,20 +295,25 @@ async fn ask_client(
     out.send(&Answer::Missing(provider.ask(files)), limits::FRAME_BYTES_MAX).await?;
     let mut storing = Storing::new(server);
     while provider.awaited().is_some() {
-        // One timer for many blobs.
+        // One timer for many small blobs, one for each large one.
+        let first = provider.awaited().map_or(0, |(_, size)| size);
         let batch = async {
+            let mut bytes = 0;
             for _ in 0..BATCH_BLOBS {
                 let Some((digest, size)) = provider.awaited() else { break };
+                bytes += size;
+                if bytes > BATCH_BYTES as u64 && bytes > size {
+                    break;
+                }
                 let packed = inp.receive_packed(size).await?;
                 provider.came().map_err(|_| StreamError::Blob)?;
                 storing.push(digest, packed).await?;
-                if size >= BATCH_BYTES as u64 {
-                    break;
-                }
             }
             Ok::<(), Trouble>(())
         };
-        timeout(BATCH_TIME, batch).await.unwrap_or(Err(StreamError::Late.into()))?;
+        timeout(BATCH_TIME + Duration::from_millis(first / BYTES_A_MS), batch)
+            .await
+            .unwrap_or(Err(StreamError::Late.into()))?;
     }
     Ok(storing.finish().await?)
 }

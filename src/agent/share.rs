@@ -30,8 +30,9 @@ const GIVE_WAIT: Duration = Duration::from_millis(250);
 const GIVE_MAX: Duration = Duration::from_secs(60);
 /// How long an asker waits for the next announcement: a giver's wait, and the way.
 const ASK_QUIET: Duration = Duration::from_millis(500);
-/// How long it waits for the next of the blobs that were announced.
-const BLOB_QUIET: Duration = Duration::from_secs(2);
+/// How long it waits for the next of the blobs that were announced, and a millisecond more for each of so many bytes.
+const BLOB_QUIET: Duration = Duration::from_secs(1);
+const BLOB_BYTES_A_MS: u64 = 5000;
 /// How long it asks one source at all before it asks the client for the rest.
 const ASK_MAX: Duration = Duration::from_secs(20);
 
@@ -130,7 +131,8 @@ async fn converse(
     while !asker.is_done() {
         let indexes: NumberSet = receiver.receive(limits::FRAME_BYTES_MAX, ASK_QUIET).await?;
         for (digest, size) in asker.announced(&indexes).map_err(|_| StreamError::Blob)? {
-            let packed = timeout(BLOB_QUIET, receiver.receive_packed(size)).await;
+            let time = BLOB_QUIET + Duration::from_millis(size / BLOB_BYTES_A_MS);
+            let packed = timeout(time, receiver.receive_packed(size)).await;
             let packed = packed.unwrap_or(Err(StreamError::Late))?;
             storing.push(digest, packed).await.map_err(|_| StreamError::Blob)?;
         }

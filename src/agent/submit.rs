@@ -29,8 +29,9 @@ use tokio::time::timeout;
 
 /// How long a peer may take over its answer beyond the job's own wall time: waiting for a slot, fetching, staging.
 const ANSWER_SLACK: Duration = Duration::from_secs(60);
-/// How long one output may take to arrive: the largest one over a slow wireless network.
-const OUTPUT_TIME: Duration = Duration::from_secs(120);
+/// How long one output may take to arrive, and a millisecond more for each of so many bytes.
+const OUTPUT_TIME: Duration = Duration::from_secs(30);
+const OUTPUT_BYTES_A_MS: u64 = 1000;
 /// Outputs of so many bytes together are unpacked on the network's thread: a task would cost as much.
 const UNPACK_HERE_BYTES_MAX: u64 = 32 << 10;
 
@@ -128,7 +129,8 @@ async fn receive(receiver: &mut Receiver, outcome: &Outcome) -> Result<Vec<Vec<u
     let mut packed = Vec::with_capacity(outcome.outputs.len());
     let mut bytes = 0;
     for output in &outcome.outputs {
-        let blob = timeout(OUTPUT_TIME, receiver.receive_packed(output.size)).await;
+        let time = OUTPUT_TIME + Duration::from_millis(output.size / OUTPUT_BYTES_A_MS);
+        let blob = timeout(time, receiver.receive_packed(output.size)).await;
         packed.push((output.digest, blob.unwrap_or(Err(StreamError::Late))?));
         bytes += output.size;
     }

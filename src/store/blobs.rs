@@ -468,6 +468,23 @@ mod tests {
     }
 
     #[test]
+    fn a_look_knows_what_is_here_and_what_was_never_checked() {
+        let (dir, blobs) = store(1000);
+        let [here, not] = [Digest::of(b"here"), Digest::of(b"not")];
+        blobs.put(&here, b"here").unwrap();
+        let mut look = blobs.look();
+        assert!(look.has(&here) && !look.has(&not));
+        assert_eq!(look.unverified(), []);
+        let again = Blobs::open(dir.path(), 1000).unwrap();
+        let mut look = again.look();
+        assert!(look.has(&here));
+        assert_eq!(look.unverified(), [here]);
+        assert!(again.has(&here));
+        let mut look = again.look();
+        assert!(look.has(&here) && look.unverified().is_empty());
+    }
+
+    #[test]
     fn bytes_of_another_digest_or_too_many_are_never_visible() {
         let (_dir, blobs) = store(1000);
         let digest = Digest::of(b"hello");

@@ -24,6 +24,9 @@ const GIVE_WAIT: Micros = 250 * MS;
 /// How long an asker waits for more.
 const ASK_QUIET: Micros = 500 * MS;
 
+/// Digests that a thief guesses at once.
+const GUESSES_MAX: usize = 50;
+
 /// A fetch of another provider's.
 #[derive(Debug)]
 pub(crate) struct Giving {
@@ -106,7 +109,11 @@ impl World {
             }
             asked += 1;
             let asker = Asker::new(there.iter().map(|file| (file.digest, file.size)).collect());
-            let fetch = asker.fetch(client, source.key);
+            let mut fetch = asker.fetch(client, source.key);
+            if self.machines[m].nature == Nature::Liar {
+                // What it was granted is not all that it would like to have.
+                fetch.digests.extend(self.guesses(conn, m));
+            }
             let stream = self.net.open_stream(conn, self.machines[m].ends[&conn].side);
             let asking = Asking { job, asker, expected: VecDeque::new(), step: 0 };
             self.machines[m].asks.insert((conn, stream), asking);
@@ -247,6 +254,12 @@ impl World {
         }
     }
 
+    /// What a thief asks for who guesses well: what the other side has.
+    fn guesses(&self, conn: ConnId, m: usize) -> Vec<Digest> {
+        let victim = self.machines[m].ends[&conn].peer;
+        self.machines[victim].blobs.keys().copied().take(GUESSES_MAX).collect()
+    }
+
     /// A thief asks for another's files: with a key of its own invention, or with one that was granted to somebody else and
     /// that it was told of.
     pub(crate) fn steal(&mut self, m: usize, conn: ConnId) {
@@ -256,7 +269,7 @@ impl World {
         if !known.is_empty() && self.clock.random.chance(70) {
             shown = known[self.clock.random.index(known.len())];
         }
-        let digests: Vec<Digest> = self.machines[m].blobs.keys().copied().take(50).collect();
+        let digests = self.guesses(conn, m);
         let fetch = Fetch { client: shown.0, key: shown.1, digests };
         let stream = self.net.open_stream(conn, self.machines[m].ends[&conn].side);
         self.note("steals", [m, conn, 0]);

@@ -97,12 +97,6 @@ impl Provider {
         NumberSet::ascending(files.iter().map(|file| file.number))
     }
 
-    /// Asks for all that `has` not.
-    pub fn missing(&mut self, has: impl FnMut(&Digest) -> bool) -> NumberSet {
-        let lacking = self.lacking(has);
-        self.ask(&lacking)
-    }
-
     /// What the next blob must be: its digest and size. `None` once all have come.
     #[must_use]
     pub fn awaited(&self) -> Option<(Digest, u64)> {
@@ -168,7 +162,9 @@ mod tests {
     fn equal_content_is_asked_for_once_and_checked_when_it_comes() {
         let names = names(vec![file("/a", b"1", 1), file("/b", b"1", 1), file("/c", b"22", 2)]);
         let mut p = Provider::new(&offer(&[0, 1, 2]), &names).expect("fine");
-        assert_eq!(p.missing(|_| false).numbers(), Ok(vec![0, 2]));
+        assert_eq!(p.lacking(|_| true), []);
+        let lacking = p.lacking(|_| false);
+        assert_eq!(p.ask(&lacking).numbers(), Ok(vec![0, 2]));
         assert_eq!(p.received(b"2"), Err(Violation::Content));
         assert_eq!(p.received(b"1"), Ok(Digest::of(b"1")));
         assert_eq!(p.received(b"22"), Ok(Digest::of(b"22")));
