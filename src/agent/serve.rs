@@ -14,6 +14,7 @@ use crate::{
     },
     sched::admit::{self, Ledger},
     store::blobs::Blobs,
+    toolchain::Toolchain,
     worker::run::{self, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
@@ -22,8 +23,10 @@ use mesh_proto::{
     job::Refusal,
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
+    toolchain::Fingerprint,
 };
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -43,6 +46,8 @@ pub(super) struct Server {
     /// Compilers that run.
     running: Arc<Semaphore>,
     accepted: Mutex<u32>,
+    /// Compilers whose trees are whole.
+    whole: Mutex<HashMap<Fingerprint, Arc<Toolchain>>>,
     /// Numbers of slots that no job has.
     free: Mutex<Vec<u16>>,
 }
@@ -71,7 +76,8 @@ impl Server {
         let running = Arc::new(Semaphore::new(slots as usize));
         let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
         let incoming = Incoming::default();
-        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), free }
+        let whole = Mutex::default();
+        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), whole, free }
     }
 
     fn slot(&self) -> Option<Slot<'_>> {
@@ -201,6 +207,28 @@ fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Arc<Server>, Accepte
     Ok((server, Accepted(agent, server)))
 }
 
+/// The compiler of this fingerprint. Once its tree is whole the machine's own files do not matter any more: the tree is a
+/// copy, checked against the fingerprint.
+async fn toolchain(agent: &Agent, server: &Arc<Server>, fingerprint: Fingerprint) -> Option<Arc<Toolchain>> {
+    let known = server.whole.lock().expect("no panic while held").get(&fingerprint).cloned();
+    if known.is_some() {
+        return known;
+    }
+    let (registry, server, began) = (agent.registry.clone(), server.clone(), Instant::now());
+    let made = tokio::task::spawn_blocking(move || {
+        let toolchain = registry.by_fingerprint(fingerprint, began)?;
+        let prepared = server.worker.prepare(&toolchain.manifest, &fingerprint);
+        prepared.inspect_err(|error| tracing::debug!(%error, "a toolchain cannot be used")).ok()?;
+        let mut whole = server.whole.lock().expect("no panic while held");
+        if whole.len() >= limits::TOOLCHAINS_MAX {
+            whole.clear();
+        }
+        whole.insert(fingerprint, toolchain.clone());
+        Some(toolchain)
+    });
+    made.await.ok()?
+}
+
 /// Fetches what is missing, waits for a slot, runs the job.
 async fn job(
     agent: &Arc<Agent>,
@@ -211,9 +239,9 @@ async fn job(
     inp: &mut Receiver,
 ) -> Result<Result<Ran, Refusal>, StreamError> {
     let began = Instant::now();
-    let (registry, fingerprint) = (agent.registry.clone(), offer.job.toolchain);
-    let found = tokio::task::spawn_blocking(move || registry.by_fingerprint(fingerprint, began)).await;
-    let Ok(Some(toolchain)) = found else { return Ok(Err(Refusal::Toolchain)) };
+    let Some(toolchain) = toolchain(agent, server, offer.job.toolchain).await else {
+        return Ok(Err(Refusal::Toolchain));
+    };
     let mut provider = match link.with_names(&offer, |names| Provider::new(&offer, names)).await {
         Ok(Ok(provider)) => provider,
         Ok(Err(refusal)) | Err(refusal) => return Ok(Err(refusal)),
@@ -226,7 +254,7 @@ async fn job(
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let order = OwnedOrder {
         closure: provider.numbered().collect(),
-        toolchain: Arc::new(toolchain.manifest.clone()),
+        toolchain: toolchain.manifest.clone(),
         fingerprint: toolchain.fingerprint,
         family: toolchain.family,
         mirrors: Some(link.mirrors.clone()),

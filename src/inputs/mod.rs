@@ -1,7 +1,8 @@
 //! Which files a compile reads, without running the compiler (DO).
 //!
-//! A [`Graph`] lives as long as the agent. It knows real paths by number, what each directory held and what each file
-//! said when they were last read, and proves both anew for every unit by `stat`. A unit's closure is a walk over it:
+//! A [`Graph`] lives as long as the agent, and what was expensive to learn outlives it ([`memory`]). It knows real paths by
+//! number, what each directory held and what each file said when they were last read, and proves both anew for every
+//! unit, by `stat` or by a watch that would have told ([`watch`]). A unit's closure is a walk over it:
 //!
 //! - **More is right, less is wrong.** Both branches of every `#if` are followed. A name counts wherever it is found:
 //!   every search directory's file of that name is in the closure, not only the first, so that the order of the

@@ -65,7 +65,6 @@ pub(super) struct Node {
     /// The last arrival that what was read is known to be right for.
     pub(super) proven: u64,
     pub(super) data: Data,
-    pub(super) vouched: Vouched,
     pub(super) parent: NodeId,
     /// The walk that last entered it in its closure, and the one that last followed it as a source text.
     pub(super) entered: u32,
@@ -74,6 +73,7 @@ pub(super) struct Node {
     pub(super) kind: Option<Kind>,
     /// Its directory's list of those that have or had entries knows it.
     pub(super) is_told: bool,
+    pub(super) vouched: Vouched,
     /// A directory of which every name that comes or goes matters to somebody.
     pub(super) is_basis: bool,
     /// The next node with the same key in the table of children.
@@ -88,15 +88,18 @@ pub(super) struct Node {
 
 /// What watches say of one path. Numbers of epochs: what is of another epoch than the graph's is void, as is zero.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
 pub(super) struct Vouched {
-    /// The watch on what is there.
-    pub(super) watch: WatchId,
-    /// Since when there is one.
+    /// Since when the last check holds until an event says otherwise.
+    pub(super) trusted: u32,
+    /// Since when it was looked at.
+    pub(super) seen: u32,
+    /// Since when there is a watch on what is there.
     pub(super) watched: u32,
     /// Since when there can be none.
     pub(super) refused: u32,
-    /// Since when the last check holds until an event says otherwise.
-    pub(super) trusted: u32,
+    /// That watch.
+    pub(super) watch: WatchId,
 }
 
 /// An entry and the number that it keeps for as long as nothing about it changes.

@@ -128,8 +128,7 @@ impl Graph {
             node.checked = drained;
             return Ok(());
         }
-        // What is looked at once only is not worth a watch.
-        let guard = if node.checked > 0 { self.hold(id) } else { 0 };
+        let guard = self.hold(id);
         let (now, seen) = (self.world.now(), self.arrivals.last());
         let stat = match self.world.stat(&self.node(id).path) {
             Ok(stat) => Some(stat),

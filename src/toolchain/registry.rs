@@ -52,7 +52,7 @@ pub enum LookupError {
 #[derive(Debug, Clone)]
 pub struct Toolchain {
     /// Its files and facts.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// The manifest's fingerprint.
     pub fingerprint: Fingerprint,
     /// Its grammar of options.
@@ -334,7 +334,7 @@ impl Known {
     fn from_record(record: Record) -> (Key, Self) {
         let toolchain = Toolchain {
             fingerprint: record.manifest.fingerprint(),
-            manifest: record.manifest,
+            manifest: Arc::new(record.manifest),
             family: record.family,
             version: record.version,
             version_major: record.version_major,

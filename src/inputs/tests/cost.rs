@@ -28,8 +28,47 @@ fn cpu_us() -> f64 {
     now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
 }
 
+/// One unit after the other, and what that cost each, on average.
+fn measure(what: &str, graph: &mut Graph, world: &Counted, root: &Path, found: &[PathBuf], dirs: &[Vec<u8>]) {
+    let (arrivals, cwd) = (graph.arrivals(), bytes(root));
+    let (mut planned, mut proven, mut entries, mut units) = (0.0, 0.0, 0, 0_u32);
+    world.costs();
+    for source in found {
+        let plan = plan(source.strip_prefix(root).unwrap().to_str().unwrap(), &["."]);
+        let mut want = Want {
+            plan: &plan,
+            cwd: &cwd,
+            env: &[(b"LANG".to_vec(), b"C.UTF-8".to_vec())],
+            system_dirs: dirs,
+            locale_dirs: &[],
+            family: Family::Gcc,
+            requested_at: arrivals.arrive(),
+        };
+        let began = cpu_us();
+        let closure = graph.closure(&want);
+        planned += cpu_us() - began;
+        let Ok(closure) = closure else { continue };
+        want.requested_at = arrivals.arrive();
+        let began = cpu_us();
+        assert!(graph.still_fresh(&want, &closure));
+        proven += cpu_us() - began;
+        entries += closure.entries.len();
+        units += 1;
+    }
+    let (stats, lists, reads) = world.costs();
+    let each = |sum: f64| sum / f64::from(units);
+    eprintln!(
+        "{what}: {units} of {} units, {} entries each; closure {:.1} µs, still_fresh {:.1} µs of CPU each; \
+        {stats} stats, {lists} listings, {reads} reads",
+        found.len(),
+        entries / units as usize,
+        each(planned),
+        each(proven),
+    );
+}
+
 #[test]
-fn a_warm_closure_costs_no_stat() {
+fn what_the_closures_of_a_project_cost() {
     let Some(root) = std::env::var_os("MESH_CORPUS").map(PathBuf::from) else {
         eprintln!("skipped: MESH_CORPUS names no directory of sources");
         return;
@@ -38,45 +77,21 @@ fn a_warm_closure_costs_no_stat() {
     let dirs = system_dirs("g++", "c++").expect("g++ is here");
     let mut found = Vec::new();
     sources(&root, &mut found);
-    let world = Counted::new(0, |_| false);
-    let mut graph = Graph::with_world(Box::new(world.clone()));
-    let (arrivals, cwd) = (graph.arrivals(), bytes(&root));
-    for round in 0..6 {
-        let (mut planned, mut proven, mut entries, mut units) = (0.0, 0.0, 0, 0);
-        world.costs();
-        for source in &found {
-            let mut plan = plan(source.strip_prefix(&root).unwrap().to_str().unwrap(), &["."]);
-            plan.defines.push((b"NDEBUG".to_vec(), b"1".to_vec()));
-            let mut want = Want {
-                plan: &plan,
-                cwd: &cwd,
-                env: &[(b"LANG".to_vec(), b"C.UTF-8".to_vec())],
-                system_dirs: &dirs,
-                locale_dirs: &[],
-                family: Family::Gcc,
-                requested_at: arrivals.arrive(),
-            };
-            let began = cpu_us();
-            let closure = graph.closure(&want);
-            planned += cpu_us() - began;
-            let Ok(closure) = closure else { continue };
-            want.requested_at = arrivals.arrive();
-            let began = cpu_us();
-            assert!(graph.still_fresh(&want, &closure));
-            proven += cpu_us() - began;
-            entries += closure.entries.len();
-            units += 1;
+    let mut world = Counted::new(0, |_| false);
+    for is_deaf in [true, false] {
+        world.is_deaf = is_deaf;
+        let mut graph = Graph::with_world(Box::new(world.clone()));
+        for round in 0..4 {
+            let what = format!("round {round}{}", if is_deaf { ", without watches" } else { "" });
+            measure(&what, &mut graph, &world, &root, &found, &dirs);
         }
-        let (stats, lists, reads) = world.costs();
-        let each = |sum: f64| sum / f64::from(units);
-        eprintln!(
-            "round {round}: {units} of {} units, {} entries each; closure {:.1} µs, still_fresh {:.1} µs of CPU each; \
-            {stats} stats, {lists} listings, {reads} reads",
-            found.len(),
-            entries / units as usize,
-            each(planned),
-            each(proven),
-        );
-        assert!(round < 3 || (lists, reads) == (0, 0));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inputs");
+        let began = cpu_us();
+        graph.save_to(&file).unwrap();
+        eprintln!("saved: {} bytes, {:.0} µs of CPU", file.metadata().unwrap().len(), cpu_us() - began);
+        let mut graph = Graph::with_world(Box::new(world.clone()));
+        graph.load_from(&file);
+        measure("after a restart", &mut graph, &world, &root, &found, &dirs);
     }
 }

@@ -22,12 +22,14 @@ pub(super) struct Counted {
     ahead_s: i64,
     /// Events that are not passed on.
     is_dropped: fn(&Event<'_>) -> bool,
+    /// It has no watches.
+    pub(super) is_deaf: bool,
 }
 
 impl Counted {
     pub(super) fn new(ahead_s: i64, is_dropped: fn(&Event<'_>) -> bool) -> Self {
         let counter = || Arc::new(AtomicUsize::new(0));
-        Self { stats: counter(), lists: counter(), reads: counter(), ahead_s, is_dropped }
+        Self { stats: counter(), lists: counter(), reads: counter(), ahead_s, is_dropped, is_deaf: false }
     }
 
     /// Stats, listings and reads since the last call.
@@ -58,7 +60,8 @@ impl World for Counted {
         Time { s: now.s + self.ahead_s, ..now }
     }
     fn watcher(&self) -> Option<Box<dyn Watcher>> {
-        Some(Box::new(Filtered { inner: Disk.watcher()?, is_dropped: self.is_dropped }))
+        let inner = Disk.watcher().filter(|_| !self.is_deaf)?;
+        Some(Box::new(Filtered { inner, is_dropped: self.is_dropped }))
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct State {
     /// By inode; kept until the inode is gone.
     watches: BTreeMap<u64, WatchId>,
     events: Vec<Heard>,
+    /// No more than this, unless it is zero.
+    pub(super) watches_max: usize,
     /// What no event is made of.
     pub(super) is_deaf: bool,
 }
@@ -190,7 +192,10 @@ impl Watcher for Ear {
     }
 
     fn watches_max(&self) -> usize {
-        1000
+        match self.0.state().watches_max {
+            0 => 1000,
+            max => max,
+        }
     }
 }
 
