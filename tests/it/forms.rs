@@ -27,6 +27,9 @@ const FORMS: [&[&str]; 2] = [&[MESH, "cc"], &[MESH_CC]];
 /// A part in the play that hangs ends here.
 const PART_TIME: Duration = Duration::from_secs(20);
 
+/// What is set in a launcher's environment.
+type Variables = Vec<(&'static str, OsString)>;
+
 /// A place with a compiler that says how it was called, and a socket.
 struct Stage {
     ground: Ground,
@@ -114,7 +117,7 @@ fn both_forms_ask_with_the_same_bytes() {
     };
     let at = |below: &str| dir.join(below).into_os_string();
     let slashes = format!("::{}/", dir.join("bin").display());
-    let cases: Vec<(&str, Vec<OsString>, Vec<(&str, OsString)>)> = vec![
+    let cases: Vec<(&str, Vec<OsString>, Variables)> = vec![
         ("plain", words(&[]), vec![]),
         ("a logical directory", words(&[]), vec![("PWD", at("alias"))]),
         ("another directory", words(&[]), vec![("PWD", "/".into())]),
