@@ -227,8 +227,13 @@ impl Link {
         let mut out = self.names_out.clone().lock_owned().await;
         // A closure that is older than what was told may hold what was taken back, or what would never be.
         match retired.between(closure.retired_at, out.told) {
-            Gone::Some(ids) if closure.entries.iter().all(|named| !ids.contains(&named.id)) => {}
-            _ => return Err(LinkError::Changed),
+            Gone::Some(mut ids) => {
+                ids.sort_unstable();
+                if !ids.is_empty() && closure.entries.iter().any(|named| ids.binary_search(&named.id).is_ok()) {
+                    return Err(LinkError::Changed);
+                }
+            }
+            Gone::All => return Err(LinkError::Changed),
         }
         match retired.between(out.told, closure.retired_at) {
             Gone::Some(ids) => ids.into_iter().for_each(|id| out.namer.take_back(id)),
