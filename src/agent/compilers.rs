@@ -48,9 +48,10 @@ struct Search {
 }
 
 #[derive(Debug)]
-struct Answers<K, V>(Mutex<Kept<K, V>>);
+struct Answers<K, V>(Mutex<HashMap<K, Slot<V>>>);
 
-type Kept<K, V> = HashMap<K, Arc<(V, Basis)>>;
+/// An answer, and what it is based on. Locked while it is found out, so that units that come together ask once.
+type Slot<V> = Arc<Mutex<Option<(V, Basis)>>>;
 
 impl<K, V> Default for Answers<K, V> {
     fn default() -> Self {
@@ -59,6 +60,14 @@ impl<K, V> Default for Answers<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Answers<K, V> {
+    fn slot(&self, key: K) -> Slot<V> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= ANSWERS_MAX && !slots.contains_key(&key) {
+            slots.clear();
+        }
+        slots.entry(key).or_default().clone()
+    }
+
     /// The answer that is kept, or the one that `find` gives now; that is kept if `depends_on` knows on which paths it
     /// depends, and if it is still the same after these were looked at.
     fn get<E>(
@@ -71,21 +80,21 @@ impl<K: Hash + Eq, V: Clone> Answers<K, V> {
         is_same: impl FnOnce(&V, &V) -> bool,
     ) -> Result<V, E> {
         let locked = || graph.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(known) = known.filter(|known| locked().stands(&known.1, tick)) {
-            return Ok(known.0.clone());
+        let slot = self.slot(key);
+        let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((answer, basis)) = &*kept
+            && locked().stands(basis, tick)
+        {
+            return Ok(answer.clone());
         }
+        *kept = None;
         let first = find()?;
         let basis = depends_on().and_then(|paths| locked().basis(paths.iter().map(Vec::as_slice), tick));
         let Some(basis) = basis else { return Ok(first) };
         // Once more: only what was learned after the paths were looked at is covered.
         let answer = find()?;
         if is_same(&first, &answer) {
-            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if answers.len() >= ANSWERS_MAX {
-                answers.clear();
-            }
-            answers.insert(key, Arc::new((answer.clone(), basis)));
+            *kept = Some((answer.clone(), basis));
         }
         Ok(answer)
     }

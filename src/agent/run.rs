@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 /// The load goes out this often at most.
 const PACE: Duration = Duration::from_millis(50);
 /// The counters are written this long after they have changed.
-const COUNTERS_PACE: Duration = Duration::from_millis(500);
+const COUNTERS_PACE: Duration = Duration::from_secs(1);
 /// How often the free slots that are announced are looked at, seconds; discovery says them when they have changed.
 const ANNOUNCE_EVERY_S: u64 = 10;
 /// Jobs that run when the agent is told to end have this long.
