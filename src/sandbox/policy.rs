@@ -65,6 +65,8 @@ pub struct Mould {
     pub tree_bytes: u64,
     /// Files, links and directories of its tree.
     pub tree_nodes: u64,
+    /// Barriers left out, which its jobs inherit from it. Only tests set any.
+    pub without: Without,
 }
 
 /// A change of a template's tree.

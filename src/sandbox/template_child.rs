@@ -41,7 +41,8 @@ struct Template {
 /// Serves until the agent hangs up; whatever runs then is ended by the end of this process.
 pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Result<(), Fault> {
     let mut template = Template::new(mould)?;
-    linux::ignore_children();
+    // Nobody asks how its jobs' wardens ended.
+    linux::follow_children(false);
     wire::send(control.as_fd(), &Report::Standing, &[]).map_err(|_| fault(Step::Policy, b"", Errno::PIPE))?;
     let lost = |_| fault(Step::Policy, b"", Errno::PROTO);
     loop {
@@ -91,7 +92,12 @@ impl Template {
         let open = |path| root::open_directory(path).map_err(|errno| fault(Step::Memory, b"", errno));
         let (tree, fresh) = (open(TREE)?, open(FRESH)?);
         root::mount_points(&mut Builder::new(tree.as_fd(), sources.as_fd(), None))?;
-        Ok(Self { tree, fresh, sources, filters: Filters::new()?, broken: None })
+        linux::bound_capabilities()?;
+        let [own, filters] = Filters::split()?;
+        if !mould.without.seccomp {
+            own.install()?;
+        }
+        Ok(Self { tree, fresh, sources, filters, broken: None })
     }
 
     /// Changes the tree.

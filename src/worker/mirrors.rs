@@ -7,7 +7,7 @@
 use super::collect::There;
 use super::mirror::{MIRROR_BYTES_MAX, MIRROR_NODES_MAX, Mirror, Numbers, Run, Tools, Verdict, Why};
 use super::run::{Closure, Order};
-use crate::sandbox::policy::{Identity, Mould, Policy, Update};
+use crate::sandbox::policy::{Identity, Mould, Policy, Update, Without};
 use crate::sandbox::{Begun, Finished, SandboxError, Step, Template};
 use crate::store::blobs::{Blobs, Pin};
 use mesh_proto::closure::Node;
@@ -63,6 +63,8 @@ pub struct Ground<'a> {
     pub bases: &'a Path,
     /// Who the jobs are.
     pub identity: Identity,
+    /// Barriers left out.
+    pub without: Without,
 }
 
 /// The trees of one client.
@@ -213,6 +215,7 @@ impl State {
             identity: ground.identity,
             tree_bytes: MIRROR_BYTES_MAX + SPARE_BYTES,
             tree_nodes: MIRROR_NODES_MAX as u64 * 2,
+            without: ground.without,
         };
         let template = Template::start(ground.mesh, &mould).inspect_err(|error| self.back_off(error, now))?;
         let (epoch, mirror) = (self.next_epoch, Mirror::default());
