@@ -15,9 +15,12 @@ use super::{
     tree::Builder,
     wire::{self, Command, Inbox, Report},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::WaitOptions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// The tree of inputs, below the template's root.
 pub(super) const TREE: &str = "in";
@@ -38,7 +41,7 @@ struct Template {
     broken: Option<Fault>,
 }
 
-/// Serves until the agent hangs up; whatever runs then is ended by the end of this process.
+/// Serves until the agent hangs up, or has had no job for long; whatever runs then is ended by the end of this process.
 pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Result<(), Fault> {
     let mut template = Template::new(mould)?;
     // Nobody asks how its jobs' wardens ended.
@@ -58,8 +61,26 @@ pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Resul
                 }
             }
         }
-        if !inbox.fill(control.as_fd()).map_err(lost)? {
+        if is_idle(control, mould.idle_ms) || !inbox.fill(control.as_fd()).map_err(lost)? {
             return Ok(());
+        }
+    }
+}
+
+/// Waits for a command, or for so long without one that the template is idle: a job that runs keeps it.
+fn is_idle(control: &OwnedFd, idle_ms: u64) -> bool {
+    let patience = Timespec::try_from(Duration::from_millis(idle_ms)).ok();
+    loop {
+        match poll(&mut [PollFd::new(control, PollFlags::IN)], patience.as_ref()) {
+            Ok(0) => {
+                // The kernel reaps its children: only one that has not ended can be waited for.
+                if matches!(rustix::process::wait(WaitOptions::NOHANG), Err(Errno::CHILD)) {
+                    return true;
+                }
+            }
+            Err(Errno::INTR) => {}
+            // What is wrong the read will say.
+            Ok(_) | Err(_) => return false,
         }
     }
 }

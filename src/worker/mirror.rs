@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Content of one mirror, bytes: it is in memory.
-pub const MIRROR_BYTES_MAX: u64 = 1 << 30;
+pub const MIRROR_BYTES_MAX: u64 = 512 << 20;
 /// Files, links and directories of one mirror.
 pub const MIRROR_NODES_MAX: usize = 200_000;
 /// Jobs that had to run elsewhere because of what other jobs of the mirror read, before it is given up.
@@ -450,9 +450,9 @@ impl Mirror {
         if self.hidden.len() == TOOLCHAINS_MAX {
             return 1;
         }
-        let node = |held: &'_ Held| held.entry.as_ref().map_or(DIRECTORY, |(_, entry)| entry.node.clone());
-        let hides = |(path, held): &(&Box<[u8]>, &Held)| tools.has(path) && tools.is_hidden_by(path, &node(held));
-        let hidden = u32::try_from(self.at.iter().filter(hides).count()).unwrap_or(u32::MAX);
+        let node = |held: &Held| held.entry.as_ref().map_or(DIRECTORY, |(_, entry)| entry.node.clone());
+        let hiding = self.at.iter().filter(|(path, held)| tools.has(path) && tools.is_hidden_by(path, &node(held)));
+        let hidden = u32::try_from(hiding.count()).unwrap_or(u32::MAX);
         self.hidden.push((*fingerprint, Arc::clone(tools), hidden));
         hidden
     }
