@@ -67,11 +67,21 @@ fn restrict(policy: &Policy) -> Result<Landlock, Box<dyn std::error::Error>> {
 
 /// The system call filter, ready to be installed.
 #[derive(Debug)]
-pub(super) struct Filters([BpfProgram; 2]);
+pub(super) struct Filters(Vec<BpfProgram>);
 
 impl Filters {
-    pub(super) fn new() -> Result<Self, Fault> {
-        Ok(Self([refused().ok_or_else(Self::failed)?, unknown()]))
+    /// All of it.
+    pub(super) fn whole() -> Result<Self, Fault> {
+        Ok(Self(vec![refused(|_| true).ok_or_else(Self::failed)?, unknown()]))
+    }
+
+    /// What a template can be held to itself, and what is left for each of its jobs. The kernel looks at every call's way
+    /// through a filter when it is installed, which takes longer than all mounts of a job together; what a job inherits
+    /// costs it nothing.
+    pub(super) fn split() -> Result<[Self; 2], Fault> {
+        let is_steps = |call| STEPS.contains(&call);
+        let template = vec![refused(|call| !is_steps(call)).ok_or_else(Self::failed)?, unknown()];
+        Ok([Self(template), Self(vec![steps().ok_or_else(Self::failed)?])])
     }
 
     /// Installs the filter for this process and all it will start.
@@ -90,9 +100,18 @@ fn rule(argument: u8, op: SeccompCmpOp, value: u64) -> Option<SeccompRule> {
     SeccompRule::new(vec![condition]).ok()
 }
 
-/// The calls that end with EPERM. Any other architecture's call ends the process.
-fn refused() -> Option<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|(call, _)| (*call, vec![])).collect();
+/// The calls by which a job's root is built. All of them are among the refused.
+const STEPS: [i64; 4] = [libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_unshare];
+
+/// Those end with EPERM.
+fn steps() -> Option<BpfProgram> {
+    program(STEPS.iter().map(|call| (*call, vec![])).collect())
+}
+
+/// The calls that end with EPERM, of those that are `wanted`. Any other architecture's call ends the process.
+fn refused(wanted: impl Fn(i64) -> bool) -> Option<BpfProgram> {
+    let listed = REFUSED.iter().map(|(call, _)| *call).filter(|call| wanted(*call));
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = listed.map(|call| (call, vec![])).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(REFUSED_X86.iter().map(|(call, _)| (*call, vec![])));
     // Threads and processes, but no namespaces. (clone3 hides its flags in memory: see `unknown`.)
@@ -114,6 +133,10 @@ fn refused() -> Option<BpfProgram> {
     // Typing into a terminal on behalf of who reads it.
     let ioctl: Option<Vec<_>> = TYPING.into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request)).collect();
     rules.insert(libc::SYS_ioctl, ioctl?);
+    program(rules)
+}
+
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Option<BpfProgram> {
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let arch = std::env::consts::ARCH.try_into().ok()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).ok()?.try_into().ok()
@@ -217,7 +240,8 @@ mod tests {
 
     #[test]
     fn every_refused_call_is_one_the_filter_has_judged() {
-        assert!(refused().is_some());
+        assert!(refused(|_| true).is_some() && steps().is_some());
+        assert!(STEPS.iter().all(|step| REFUSED.iter().any(|(call, _)| call == step)));
         for (call, why) in REFUSED {
             assert!(*call >= 0 && *call <= i64::from(NEWEST) && !why.is_empty(), "{call}");
         }

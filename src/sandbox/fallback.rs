@@ -25,7 +25,13 @@ impl Template {
 
     /// Whether its process has ended.
     #[must_use]
-    pub fn is_dead(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
+        match *self {}
+    }
+
+    /// Whether it ended before it should have.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
         match *self {}
     }
 

@@ -106,7 +106,8 @@ pub(super) fn warden_of_template(
     template: Pid,
 ) -> ! {
     let begin = || {
-        reset_signals();
+        // Init's end must be told to the warden.
+        follow_children(true);
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;
         // It may have ended before the signal was asked for.
         if rustix::process::getppid() != Some(template) {
@@ -211,6 +212,9 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&co
     let layers = root::build(policy, &kept)?;
     // Descriptors on this machine's files must be gone before anything untrusted runs.
     drop(kept);
+    if filters.is_none() {
+        bound_capabilities()?;
+    }
     drop_privileges(policy)?;
     // Only now: a change of user clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;
@@ -219,7 +223,7 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&co
     let landlock = confine::landlock(policy)?;
     // Last: the steps before need calls that it refuses.
     if !policy.without.seccomp {
-        filters.map_or_else(|| confine::Filters::new()?.install(), confine::Filters::install)?;
+        filters.map_or_else(|| confine::Filters::whole()?.install(), confine::Filters::install)?;
     }
     let enforced = Enforced {
         user_namespace: matches!(policy.identity, Identity::Namespace { .. }),
@@ -245,16 +249,21 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&co
     Ok(())
 }
 
-/// Gives up groups, user and every capability, now and for ever.
-fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
-    let failed = at(Step::Privileges);
-    // While it still may: what is not in the bounding set can be had by no file's bits.
+/// Takes every capability out of the bounding set, while it still may: what is not there can be had by no file's bits. A
+/// template does it for its jobs.
+pub(super) fn bound_capabilities() -> Result<(), Fault> {
     for bit in 0..=CAPABILITY_MAX {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Err(Errno::INVAL) => break,
-            other => other.map_err(&failed)?,
+            other => other.map_err(at(Step::Privileges))?,
         }
     }
+    Ok(())
+}
+
+/// Gives up groups, user and every capability, now and for ever.
+fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
+    let failed = at(Step::Privileges);
     if let Identity::User { id } = policy.identity {
         let (uid, gid) = (rustix::process::Uid::from_raw(id), rustix::process::Gid::from_raw(id));
         rustix::thread::set_thread_groups(&[]).map_err(&failed)?;
@@ -403,10 +412,11 @@ fn close_all_but(kept: &OwnedFd) {
     }
 }
 
-/// Lets the kernel reap this process's children: nobody asks how they ended.
-pub(super) fn ignore_children() {
-    // SAFETY: SIG_IGN is no function of this process.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+/// Whether this process waits for its children, or lets the kernel reap them.
+pub(super) fn follow_children(waits: bool) {
+    let action = if waits { libc::SIG_DFL } else { libc::SIG_IGN };
+    // SAFETY: neither is a function of this process.
+    unsafe { libc::signal(libc::SIGCHLD, action) };
 }
 
 /// Every signal at its default and none blocked: the runtime ignores SIGPIPE, which a program would inherit.

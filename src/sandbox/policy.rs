@@ -65,6 +65,10 @@ pub struct Mould {
     pub tree_bytes: u64,
     /// Files, links and directories of its tree.
     pub tree_nodes: u64,
+    /// It ends by itself, and gives its memory back, after so long without a job, milliseconds.
+    pub idle_ms: u64,
+    /// Barriers left out, which its jobs inherit from it. Only tests set any.
+    pub without: Without,
 }
 
 /// A change of a template's tree.

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a template may take to stand.
@@ -27,8 +27,15 @@ const SEND_WAIT: Duration = Duration::from_secs(20);
 pub struct Template {
     socket: OwnedFd,
     process: OwnedFd,
-    is_dead: Arc<AtomicBool>,
+    end: Arc<AtomicU8>,
 }
+
+/// It has not ended.
+const LIVES: u8 = 0;
+/// It had nothing to do any more.
+const RETIRED: u8 = 1;
+/// It ended before it should have.
+const DIED: u8 = 2;
 
 impl Template {
     /// Starts one; `mesh` is the program to re-execute. Waits until it stands.
@@ -41,9 +48,9 @@ impl Template {
             .map_err(|errno| SandboxError::Channel(errno.into()))?;
         let mut command = parent::command(mesh, theirs);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let is_dead = Arc::new(AtomicBool::new(false));
+        let end = Arc::new(AtomicU8::new(LIVES));
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let dead = Arc::clone(&is_dead);
+        let ended = Arc::clone(&end);
         // A thread of its own for as long as it lives: a process that asked for a signal at its parent's death gets it
         // at the death of the thread that started it. And somebody has to wait for it.
         let keeper = std::thread::Builder::new().name("template".to_owned()).spawn(move || {
@@ -60,12 +67,13 @@ impl Template {
                 }
             };
             // Fails only if it has been waited for.
-            child.map(|mut child| child.wait().ok());
-            dead.store(true, Ordering::Release);
+            let status = child.and_then(|mut child| child.wait().ok());
+            let how = if status.is_some_and(|status| status.success()) { RETIRED } else { DIED };
+            ended.store(how, Ordering::Release);
         });
         keeper.map_err(SandboxError::Spawn)?;
         let process = told.recv().map_err(|_| SandboxError::Lost)?.map_err(SandboxError::Spawn)?;
-        let template = Arc::new(Self { socket, process, is_dead });
+        let template = Arc::new(Self { socket, process, end });
         template.send(&Start::<&Policy>::Template(mould.clone()), &[])?;
         template.stands()?;
         Ok(template)
@@ -96,8 +104,14 @@ impl Template {
 
     /// Whether its process has ended.
     #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.is_dead.load(Ordering::Acquire)
+    pub fn has_ended(&self) -> bool {
+        self.end.load(Ordering::Acquire) != LIVES
+    }
+
+    /// Whether it ended before it should have.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.end.load(Ordering::Acquire) == DIED
     }
 
     /// Changes its tree. What is begun afterwards sees the change, or fails if the change fails.

@@ -15,9 +15,12 @@ use super::{
     tree::Builder,
     wire::{self, Command, Inbox, Report},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::WaitOptions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// The tree of inputs, below the template's root.
 pub(super) const TREE: &str = "in";
@@ -38,10 +41,11 @@ struct Template {
     broken: Option<Fault>,
 }
 
-/// Serves until the agent hangs up; whatever runs then is ended by the end of this process.
+/// Serves until the agent hangs up, or has had no job for long; whatever runs then is ended by the end of this process.
 pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Result<(), Fault> {
     let mut template = Template::new(mould)?;
-    linux::ignore_children();
+    // Nobody asks how its jobs' wardens ended.
+    linux::follow_children(false);
     wire::send(control.as_fd(), &Report::Standing, &[]).map_err(|_| fault(Step::Policy, b"", Errno::PIPE))?;
     let lost = |_| fault(Step::Policy, b"", Errno::PROTO);
     loop {
@@ -57,8 +61,26 @@ pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Resul
                 }
             }
         }
-        if !inbox.fill(control.as_fd()).map_err(lost)? {
+        if is_idle(control, mould.idle_ms) || !inbox.fill(control.as_fd()).map_err(lost)? {
             return Ok(());
+        }
+    }
+}
+
+/// Waits for a command, or for so long without one that the template is idle: a job that runs keeps it.
+fn is_idle(control: &OwnedFd, idle_ms: u64) -> bool {
+    let patience = Timespec::try_from(Duration::from_millis(idle_ms)).ok();
+    loop {
+        match poll(&mut [PollFd::new(control, PollFlags::IN)], patience.as_ref()) {
+            Ok(0) => {
+                // The kernel reaps its children: only one that has not ended can be waited for.
+                if matches!(rustix::process::wait(WaitOptions::NOHANG), Err(Errno::CHILD)) {
+                    return true;
+                }
+            }
+            Err(Errno::INTR) => {}
+            // What is wrong the read will say.
+            Ok(_) | Err(_) => return false,
         }
     }
 }
@@ -91,7 +113,12 @@ impl Template {
         let open = |path| root::open_directory(path).map_err(|errno| fault(Step::Memory, b"", errno));
         let (tree, fresh) = (open(TREE)?, open(FRESH)?);
         root::mount_points(&mut Builder::new(tree.as_fd(), sources.as_fd(), None))?;
-        Ok(Self { tree, fresh, sources, filters: Filters::new()?, broken: None })
+        linux::bound_capabilities()?;
+        let [own, filters] = Filters::split()?;
+        if !mould.without.seccomp {
+            own.install()?;
+        }
+        Ok(Self { tree, fresh, sources, filters, broken: None })
     }
 
     /// Changes the tree.

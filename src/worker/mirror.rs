@@ -14,11 +14,11 @@ use mesh_proto::digest::Digest;
 use mesh_proto::job::Job;
 use mesh_proto::path::AbsPath;
 use mesh_proto::toolchain::{Fingerprint, Manifest, PartNode};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Content of one mirror, bytes: it is in memory.
-pub const MIRROR_BYTES_MAX: u64 = 1 << 30;
+pub const MIRROR_BYTES_MAX: u64 = 512 << 20;
 /// Files, links and directories of one mirror.
 pub const MIRROR_NODES_MAX: usize = 200_000;
 /// Jobs that had to run elsewhere because of what other jobs of the mirror read, before it is given up.
@@ -223,9 +223,22 @@ impl Default for Mirror {
 const DIRECTORY: Node = Node::Directory;
 
 impl Mirror {
-    /// These numbers are no longer true.
+    /// These numbers are no longer true. What lies in a directory that is none any more goes with it: nobody looks there,
+    /// so nobody takes it back.
     pub fn gone(&mut self, numbers: &[u32]) {
-        self.stale.extend(numbers.iter().filter(|number| self.placed.has(**number)));
+        let placed = numbers.iter().copied().filter(|number| self.placed.has(*number));
+        let placed: Vec<(u32, &Arc<Entry>)> =
+            placed.filter_map(|number| Some((number, self.by_number.get(&number)?))).collect();
+        let is_directory = |entry: &Entry| entry.node == DIRECTORY;
+        let dirs = placed.iter().filter(|(_, entry)| is_directory(entry)).map(|(_, entry)| entry.path.as_bytes());
+        let dirs: HashSet<&[u8]> = dirs.collect();
+        self.stale.extend(placed.iter().map(|(number, _)| number));
+        if !dirs.is_empty() {
+            let lies_in_one =
+                |path: &[u8]| std::iter::successors(parent(path), |at| parent(at)).any(|at| dirs.contains(at));
+            let below = self.by_number.iter().filter(|(_, entry)| lies_in_one(entry.path.as_bytes()));
+            self.stale.extend(below.map(|(number, _)| number));
+        }
     }
 
     /// Whether no job runs in it.
@@ -414,7 +427,7 @@ impl Mirror {
         let Some(held) = self.at.get_mut(path) else { return };
         held.entry = None;
         if held.children > 0 {
-            // A directory that leads to others still.
+            // A directory that leads to others still, until they are removed too.
             self.count_hidden(path, &DIRECTORY, 1);
             return;
         }
@@ -450,10 +463,9 @@ impl Mirror {
         if self.hidden.len() == TOOLCHAINS_MAX {
             return 1;
         }
-        let node = |held: &'_ Held| held.entry.as_ref().map_or(DIRECTORY, |(_, entry)| entry.node.clone());
-        let hides = |path: &[u8], held: &Held| tools.has(path) && tools.is_hidden_by(path, &node(held));
-        let hidden = self.at.iter().filter(|(path, held)| hides(path, held)).count();
-        let hidden = u32::try_from(hidden).unwrap_or(u32::MAX);
+        let node = |held: &Held| held.entry.as_ref().map_or(DIRECTORY, |(_, entry)| entry.node.clone());
+        let hiding = self.at.iter().filter(|(path, held)| tools.has(path) && tools.is_hidden_by(path, &node(held)));
+        let hidden = u32::try_from(hiding.count()).unwrap_or(u32::MAX);
         self.hidden.push((*fingerprint, Arc::clone(tools), hidden));
         hidden
     }

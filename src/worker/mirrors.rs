@@ -7,7 +7,7 @@
 use super::collect::There;
 use super::mirror::{MIRROR_BYTES_MAX, MIRROR_NODES_MAX, Mirror, Numbers, Run, Tools, Verdict, Why};
 use super::run::{Closure, Order};
-use crate::sandbox::policy::{Identity, Mould, Policy, Update};
+use crate::sandbox::policy::{Identity, Mould, Policy, Update, Without};
 use crate::sandbox::{Begun, Finished, SandboxError, Step, Template};
 use crate::store::blobs::{Blobs, Pin};
 use mesh_proto::closure::Node;
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const MIRRORS_MAX: usize = 3;
 /// Room in a tree's file system beyond what its decisions count: pages are rounded up, bytes.
 const SPARE_BYTES: u64 = 1 << 30;
+/// How long a tree is kept without a job, milliseconds: it is memory of the owner's.
+const IDLE_MS: u64 = 10 * 60 * 1000;
 /// How long jobs have roots of their own after a tree has failed, at first; twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// And at most.
@@ -63,6 +65,8 @@ pub struct Ground<'a> {
     pub bases: &'a Path,
     /// Who the jobs are.
     pub identity: Identity,
+    /// Barriers left out.
+    pub without: Without,
 }
 
 /// The trees of one client.
@@ -213,6 +217,8 @@ impl State {
             identity: ground.identity,
             tree_bytes: MIRROR_BYTES_MAX + SPARE_BYTES,
             tree_nodes: MIRROR_NODES_MAX as u64 * 2,
+            idle_ms: IDLE_MS,
+            without: ground.without,
         };
         let template = Template::start(ground.mesh, &mould).inspect_err(|error| self.back_off(error, now))?;
         let (epoch, mirror) = (self.next_epoch, Mirror::default());
@@ -223,11 +229,11 @@ impl State {
 
     /// Lets go of those that have died, and of those that were given up and have no jobs left.
     fn sweep(&mut self, now: Instant) {
-        let died = |live: &Live| live.template.is_dead();
-        if self.live.iter().any(|live| died(live) && !live.given_up) {
+        if self.live.iter().any(|live| live.template.has_died() && !live.given_up) {
             self.back_off(&SandboxError::Lost, now);
         }
-        self.live.retain(|live| !(died(live) || live.given_up && live.mirror.is_idle()));
+        let is_over = |live: &Live| live.template.has_ended() || (live.given_up && live.mirror.is_idle());
+        self.live.retain(|live| !is_over(live));
     }
 
     /// A job in this one failed, or it could not be told of it.

@@ -290,6 +290,7 @@ impl Worker {
             blobs,
             bases: &self.toolchains.folder(),
             identity: self.capable.identities.of_slot(order.slot),
+            without: self.without,
         };
         let mut list = None;
         let mut begun = mirrors.begin(order, &tools, &ground, |output_dirs, temp_dirs| {

@@ -216,8 +216,11 @@ fn on_a_terminal_diagnostics_are_coloured_as_at_home() {
     let mut job = job(&toolchain, &argv, &cwd, &[&cwd]);
     job.env.push((b"TERM".to_vec(), b"xterm".to_vec()));
     job.terminal = Some(Terminal { columns: 80, rows: 24 });
-    let ran = world.run(&job, &entries, &toolchain).unwrap();
-    let text: Vec<u8> = ran.outcome.text.iter().flat_map(|text| text.bytes.clone()).collect();
-    assert!(text.contains(&0x1b) && ran.outcome.text.iter().all(|text| text.is_stderr));
-    assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&home));
+    for form in [Form::Strict, Form::Mirror] {
+        let ran = world.run_for(&world.client, form, &job, &entries, &toolchain).unwrap();
+        assert_eq!(ran.form, form);
+        let text: Vec<u8> = ran.outcome.text.iter().flat_map(|text| text.bytes.clone()).collect();
+        assert!(text.contains(&0x1b) && ran.outcome.text.iter().all(|text| text.is_stderr));
+        assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&home));
+    }
 }

@@ -84,7 +84,8 @@ macro_rules! needs_sandbox {
 #[test]
 fn it_has_no_user_no_group_no_capability_and_both_filters() {
     needs_sandbox!();
-    for (code, status) in in_both_forms(NONE, &["read", "/proc/self/status"]) {
+    // A template holds itself to most of the filter.
+    for ((code, status), filters) in in_both_forms(NONE, &["read", "/proc/self/status"]).into_iter().zip(["2", "3"]) {
         assert_eq!(code, 0);
         let field = |name: &str| {
             let line = status.lines().find(|line| line.split(':').next() == Some(name));
@@ -98,8 +99,8 @@ fn it_has_no_user_no_group_no_capability_and_both_filters() {
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             assert_eq!(u64::from_str_radix(field(set)[0], 16), Ok(0), "{set}");
         }
-        let filters = (field("NoNewPrivs"), field("Seccomp"), field("Seccomp_filters"));
-        assert_eq!(filters, (vec!["1"], vec!["2"], vec!["2"]));
+        let held = (field("NoNewPrivs"), field("Seccomp"), field("Seccomp_filters"));
+        assert_eq!(held, (vec!["1"], vec!["2"], vec![filters]));
         assert_eq!(field("NSpid").last(), Some(&"2"));
     }
 }

@@ -206,6 +206,24 @@ fn a_killed_warden_takes_its_job_along_and_is_reported() {
 }
 
 #[test]
+fn a_template_without_jobs_ends_and_one_with_a_job_does_not() {
+    let Some(alone) = staying("keeps-its-template") else { return };
+    let (mould, policy) = alone.in_template();
+    let template = Template::start(mesh(), &Mould { idle_ms: 100, ..mould }).unwrap();
+    let (cancelled, cancel) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| template.run(&policy, cancelled.as_fd()));
+        eventually("it starts", || processes_with("/out/keeps-its-template").len() == 3);
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(!template.has_ended());
+        drop(cancel);
+        assert!(matches!(job.join().unwrap(), Err(SandboxError::Cancelled)));
+    });
+    eventually("it ends", || template.has_ended());
+    assert!(!template.has_died());
+}
+
+#[test]
 fn a_job_ended_by_a_signal_says_which() {
     let Some(program) = attempt() else { return };
     let alone = Alone::new(program, &["forks", "1"]);

@@ -358,3 +358,22 @@ fn asking_for_a_list_changes_no_object() {
     }
     assert_eq!(world.worker.mirror_misses(), 0);
 }
+
+/// Not a test by itself: an agent's part in the one below.
+#[test]
+fn helper_form() {
+    let Some(form) = std::env::var_os("MESH_TEST_FORM") else { return };
+    let Some((world, toolchain)) = attempts() else { return };
+    let ran = world.run_for(&world.client, Form::Mirror, &attempt_job(&["umask"]), &[], &toolchain).unwrap();
+    assert_eq!(format!("{:?}", ran.form).as_str(), form);
+}
+
+#[test]
+fn an_agent_can_be_told_to_give_every_job_a_root_of_its_own() {
+    for (value, form) in [("1", "Strict"), ("0", "Mirror")] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "mirror::helper_form"]).env("MESH_STRICT", value).env("MESH_TEST_FORM", form);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{value}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}

@@ -404,6 +404,8 @@ impl Alone {
             identity: self.policy.identity,
             tree_bytes: 64 << 20,
             tree_nodes: 1000,
+            idle_ms: 60_000,
+            without: self.policy.without,
         };
         let base = Path::new(OsStr::from_bytes(&self.policy.base)).file_name().unwrap().as_bytes().to_vec();
         (mould, Policy { inputs: Inputs::Mirror, base, ..self.policy.clone() })

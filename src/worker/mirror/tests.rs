@@ -118,17 +118,27 @@ fn what_was_taken_back_goes_with_the_directories_that_led_to_it_alone() {
     client.take_back(&[0, 2, 2]);
     assert_eq!(client.run(&[(1, file("/w/x.h", "x", 2))]).1, ["-w/a/b/c.h", "-w/a/b", "-w/a", "-w/e"]);
     assert!(!client.mirror.is_directory(b"/w/a") && client.mirror.is_directory(b"/w"));
-    // A directory that was named stays for what is in it, and goes with the last of that.
-    let (job, _) = client.run(&[(3, directory("/v")), (4, file("/v/y.h", "y", 3))]);
-    client.mirror.ended(job);
-    client.take_back(&[3]);
-    assert_eq!(client.run(&[(4, file("/v/y.h", "y", 3))]).1, Vec::<String>::new());
-    client.mirror.ended(4);
-    let mut other = Client::new();
-    let (job, _) = other.run(&[(3, directory("/v")), (4, file("/v/y.h", "y", 3))]);
-    other.mirror.ended(job);
-    other.take_back(&[3, 4]);
-    assert_eq!(other.run(&[]).1, ["-v/y.h", "-v"]);
+}
+
+/// Whoever finds that a directory has vanished does not look into it any more.
+#[test]
+fn what_lies_in_a_directory_that_was_taken_back_goes_with_it() {
+    let all = [(3, directory("/v")), (4, file("/v/y.h", "y", 3)), (5, link("/v/a/b", "x")), (6, file("/vy", "y", 4))];
+    for gone in [&[3][..], &[3, 4], &[4, 3, 5]] {
+        let mut client = Client::new();
+        let (job, _) = client.run(&all);
+        client.take_back(gone);
+        // A job that reads something in it keeps all of it, and nobody else runs here.
+        assert_eq!(client.ask(&all[3..]), Verdict::Strict(Why::Conflict, Update::default()));
+        client.mirror.ended(job);
+        let mut removed = client.run(&all[3..]).1;
+        removed.sort_unstable();
+        assert_eq!(removed, ["-v", "-v/a", "-v/a/b", "-v/y.h"]);
+        // What is still true in it is placed again for who reads it.
+        if gone == [3] {
+            assert_eq!(client.run(&all[1..2]).1, ["+v/y.h 1"]);
+        }
+    }
 }
 
 #[test]
