@@ -153,9 +153,10 @@ impl Namer {
         }
     }
 
-    /// No entry that was named so far is known to be true.
+    /// No entry that was named so far is known to be true. One that turns out to be is named anew.
     pub fn take_back_all(&mut self) {
         self.gone.extend(0..self.count());
+        self.numbers.clear();
     }
 
     /// How many names there are.
@@ -340,6 +341,8 @@ mod tests {
         let gone: Vec<u32> =
             namer.take_batches().into_iter().flat_map(|batch| names.learn(batch).expect("known")).collect();
         assert_eq!(gone, [0, 1, 2, 3]);
+        assert_eq!(namer.number(3, || entry(3)), Ok(4), "the old number means nothing any more");
+        namer.take_batches().into_iter().for_each(|batch| assert_eq!(names.learn(batch), Ok(vec![])));
         assert_eq!(namer.take_batches(), []);
     }
 

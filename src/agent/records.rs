@@ -62,6 +62,12 @@ impl Records {
         self.dirty = true;
     }
 
+    /// A foreign job ran in a tree that is kept for its client; `misses` did so in vain, all together.
+    pub fn ran(&mut self, in_mirror: bool, misses: u64) {
+        self.counters.served_in_mirror += u64::from(in_mirror);
+        self.counters.mirror_misses = misses;
+    }
+
     /// A result was dropped.
     pub fn discrepancy(&mut self) {
         self.counters.discrepancies += 1;

@@ -15,7 +15,7 @@ use crate::{
     sched::admit::{self, Ledger},
     store::blobs::Blobs,
     toolchain::Toolchain,
-    worker::run::{self, OwnedOrder, Ran, Worker},
+    worker::run::{self, Form, OwnedOrder, Ran, Worker},
 };
 use mesh_proto::{
     exchange::provider::Provider,
@@ -262,6 +262,9 @@ async fn job(
         job: offer.job,
     };
     let ran = run::run(server.worker.clone(), order, server.blobs.clone()).await;
+    if let Ok(ran) = &ran {
+        agent.records().ran(ran.form == Form::Mirror, server.worker.mirror_misses());
+    }
     Ok(ran.map(|mut ran| {
         ran.outcome.usage.stage_us += staged;
         ran

@@ -305,6 +305,8 @@ pub fn counters_json(counters: &Counters) -> Value {
         "remote": counters.remote,
         "local": local,
         "served": counters.served,
+        "served_in_mirror": counters.served_in_mirror,
+        "mirror_misses": counters.mirror_misses,
         "not_served": counters.not_served,
         "discrepancies": counters.discrepancies,
         "asked_compiler": counters.asked_compiler,

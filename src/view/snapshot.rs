@@ -68,6 +68,10 @@ pub struct Counters {
     pub local: Vec<(Reason, u64)>,
     /// Jobs run for others, to the end.
     pub served: u64,
+    /// Of these, jobs that ran in a tree that is kept for their client.
+    pub served_in_mirror: u64,
+    /// Jobs that read something there that is not in their closure, and ran once more with that alone.
+    pub mirror_misses: u64,
     /// Jobs of others refused or not finished.
     pub not_served: u64,
     /// Results dropped because they were not what the inputs allow.

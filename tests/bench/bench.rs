@@ -9,7 +9,7 @@ mod cost;
 #[path = "../it/env.rs"]
 mod env;
 
-use cost::{Cpu, children_us, family_us, median, micros};
+use cost::{Cpu, Group, children_us, family_us, median, micros};
 use env::{Agent, Ground, MESH_CC, until};
 use mesh::agent::wire::{Ask, Tell};
 use std::{
@@ -216,8 +216,7 @@ fn bench(options: &Options) -> ExitCode {
 /// One build of a project through the mesh.
 fn measure(project: &Project, runner: &Runner<'_>, pass: &str, client: &Agent, provider: &Agent) {
     let served = || provider.snapshot().counters.served;
-    let (client_before, provider_before, served_before) =
-        (family_us(client.pid()), family_us(provider.pid()), served());
+    let (client_before, provider_before, served_before) = (family_us(client.pid()), group.us(), served());
     let (launchers, _) = project.build(runner, &project.units);
     project.check();
     let units = project.units.len();
