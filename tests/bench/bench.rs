@@ -178,7 +178,9 @@ impl Runner<'_> {
 
 fn bench(options: &Options) -> ExitCode {
     let ground = Ground::new();
+    let mut group = None;
     let provider = Agent::running(&ground, "provider");
+    let group = group.insert(Group::of(provider.pid()));
     let client = Agent::running(&ground, "client");
     if let Some(why) = provider.snapshot().not_serving {
         eprintln!("this machine cannot compile for others, so there is nothing to measure: {why}");
@@ -188,11 +190,7 @@ fn bench(options: &Options) -> ExitCode {
     provider.pair_with(&client);
     println!("# microseconds of processor time for each unit; {} launchers at once", options.jobs);
     let projects = [Project::tiny(&ground, options.count), Project::large(&ground, options.count.div_ceil(5))];
-    let env = [
-        ("MESH", "force".to_owned()),
-        ("MESH_FALLBACK", "0".to_owned()),
-        ("MESH_DIR", client.home.display().to_string()),
-    ];
+    let env = [("MESH", "force".to_owned()), ("MESH_DIR", client.home.display().to_string())];
     let runner = Runner { ground: &ground, prefix: &[MESH_CC], env: &env, jobs: options.jobs };
     // The first unit waits until the machines have found that their compilers are the same.
     until("a unit goes to the provider", || {
@@ -203,7 +201,7 @@ fn bench(options: &Options) -> ExitCode {
         println!("\n== {}: {} units", project.name, project.units.len());
         println!("   the plain compiler alone                 {:>8}", project.local.each());
         for pass in ["cold", "warm"] {
-            measure(project, &runner, pass, &client, &provider);
+            measure(project, &runner, pass, [&client, &provider], group);
         }
     }
     latency(&projects[0], &runner);
@@ -214,7 +212,7 @@ fn bench(options: &Options) -> ExitCode {
 }
 
 /// One build of a project through the mesh.
-fn measure(project: &Project, runner: &Runner<'_>, pass: &str, client: &Agent, provider: &Agent) {
+fn measure(project: &Project, runner: &Runner<'_>, pass: &str, [client, provider]: [&Agent; 2], group: &Group) {
     let served = || provider.snapshot().counters.served;
     let (client_before, provider_before, served_before) = (family_us(client.pid()), group.us(), served());
     let (launchers, _) = project.build(runner, &project.units);
@@ -222,7 +220,7 @@ fn measure(project: &Project, runner: &Runner<'_>, pass: &str, client: &Agent, p
     let units = project.units.len();
     until("the provider has counted every unit", || (served() == served_before + units as u64).then_some(()));
     let agent = Cpu { us: family_us(client.pid()) - client_before, units };
-    let there = Cpu { us: family_us(provider.pid()) - provider_before, units };
+    let there = group.us().zip(provider_before).map(|(after, before)| Cpu { us: after - before, units });
     let mut compilers = Cpu { us: 0, units };
     let mut phases: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for unit in &project.units {
@@ -238,15 +236,16 @@ fn measure(project: &Project, runner: &Runner<'_>, pass: &str, client: &Agent, p
             phases.entry(format!("there: {} (wall)", phase.name)).or_default().push(phase.us);
         }
     }
-    let beyond = Cpu { us: there.us.saturating_sub(compilers.us), units };
     println!("   {pass}: client                             {:>8}", launchers.each() + agent.each());
     println!("           of it the launcher               {:>8}", launchers.each());
     println!("           of it the agent                  {:>8}", agent.each());
-    println!(
-        "         provider, beyond the compiler's own {:>7}   {:.1} %",
-        beyond.each(),
-        beyond.share_of(&compilers)
-    );
+    match there.map(|there| Cpu { us: there.us.saturating_sub(compilers.us), units }) {
+        Some(beyond) => {
+            let share = beyond.share_of(&compilers);
+            println!("         provider, beyond the compiler's own {:>7}   {share:.1} %", beyond.each());
+        }
+        None => println!("         provider: not measured, for want of a control group of its own (root)"),
+    }
     let phases = phases.iter().map(|(name, all)| format!("{name} {}", median(all.clone())));
     println!("         medians: {}", phases.collect::<Vec<_>>().join(" · "));
 }

@@ -33,6 +33,8 @@ fn desk() -> Snapshot {
             remote: 612,
             local: vec![(Reason::NotCompile, 44), (Reason::NativeArch, 12), (Reason::Probe, 25)],
             served: 7,
+            served_in_mirror: 0,
+            mirror_misses: 0,
             not_served: 1,
             discrepancies: 1,
             asked_compiler: 2,
