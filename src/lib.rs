@@ -4,7 +4,7 @@
 //!
 //! Every machine runs the same *agent*. `mesh cc gcc -c x.c` is a tiny *launcher* that asks the agent of its machine over a
 //! Unix socket. The agent works out what the compile reads, picks a machine that has exactly the same compiler, and sends
-//! it the arguments unchanged and the inputs by digest over QUIC. That machine's agent builds a root in which the
+//! it the arguments unchanged and the inputs by digest over QUIC. That machine's agent has a root in which the
 //! client's absolute paths exist and nothing else does, runs its own copy of the compiler in it, and sends back what the
 //! compiler made. The launcher renames it into place. Whatever goes wrong on the way, the launcher becomes the compiler.
 //!
@@ -39,8 +39,8 @@
 //! | [`toolchain`] | do | compilers found, fingerprinted by content, closed over their files |
 //! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal |
 //! | [`net`] | do | the only code that sees quinn, rustls and mdns-sd: identity, connections, pairing, discovery |
-//! | [`worker`] | do | one foreign job: root, run, collect |
-//! | [`sandbox`] | do | runs one program with nothing but what its policy lists; the only `unsafe` |
+//! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect |
+//! | [`sandbox`] | do | runs one program with nothing but what its policy lists; all of the library's `unsafe` |
 //! | [`store`] | do | content on disk, by digest |
 //! | [`view`] | decide | what people see, from one snapshot |
 //! | [`host`], [`observe`] | do | cores and clock; logs |
