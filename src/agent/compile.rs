@@ -14,13 +14,12 @@ use crate::{
     compiler::{
         invocation::Invocation,
         native,
-        plan::{self, Deps, Plan},
+        plan::{self, Plan},
         response,
     },
     inputs::{
         Closure, Tick, Want,
         ask::{self, Question, Rung},
-        deps,
     },
     reason::Reason,
     sched::{
@@ -448,39 +447,12 @@ fn job(unit: &Unit) -> Job {
     }
 }
 
-/// A file that the compiler says it read and that is not in the closure. Only where the command itself makes a list:
-/// elsewhere the strict root answers for it, in which nothing but the closure exists.
-fn undeclared(
-    agent: &Agent,
-    unit: &Unit,
-    outcome: &Outcome,
-    bytes: &[Vec<u8>],
-    now: Tick,
-) -> Option<std::ffi::OsString> {
-    let (Deps::All { path } | Deps::User { path }) = &unit.view.plan.deps else { return None };
-    let cwd = &unit.view.request.cwd;
-    let list = unit.real_path(path)?;
-    let at = outcome.outputs.iter().position(|o| o.path == list)?;
-    let named = |path: &[u8]| Some(OsStr::from_bytes(path).to_owned());
-    let Some(paths) = deps::parse(bytes.get(at)?) else { return named(b"an unreadable list") };
-    match agent.graph().uncovered(&unit.closure, cwd, &paths, now) {
-        Ok(None) => None,
-        Ok(Some(path)) => named(path),
-        Err(_) => named(b"a file that changed"),
-    }
-}
-
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
     let (view, now) = (&unit.view, agent.arrivals.arrive());
     if !agent.graph().still_fresh(&view.want(now), &unit.closure) {
         return Err(fallback(Reason::Changing));
-    }
-    if let Some(path) = undeclared(agent, &unit, outcome, &bytes, now) {
-        tracing::debug!("the compiler read {path:?}, which is not in the closure");
-        agent.records().discrepancy();
-        return Err(fallback(Reason::Discrepancy));
     }
     let object = unit.real_path(&view.plan.output);
     let object = object.as_ref();

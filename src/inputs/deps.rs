@@ -1,10 +1,4 @@
-//! Dependency lists as compilers write them for make (DECIDE), and whether a closure covers one.
-
-use super::node::Data;
-use super::search::Scope;
-use super::world::Kind;
-use super::{Closure, Graph, Tick, Undecidable};
-use crate::reason::Reason;
+//! Dependency lists as compilers write them for make (DECIDE).
 
 /// The paths that the rules of a `.d` file depend on, as written, each once; `None` if it is no such file.
 #[must_use]
@@ -103,50 +97,6 @@ fn token(text: &[u8], is_target: bool) -> (Token, &[u8]) {
         }
     }
     if word.is_empty() { (Token::End, &[]) } else { (Token::Word(word), &text[i..]) }
-}
-
-impl Graph {
-    /// The first of `paths`, seen from `cwd`, that is not a file of the closure; `None` if the closure covers them all.
-    /// Asked with the compiler's own list, when its result has come and `closure` was found still fresh.
-    ///
-    /// # Errors
-    /// If the tree changes meanwhile.
-    pub fn uncovered<'p>(
-        &mut self,
-        closure: &Closure,
-        cwd: &[u8],
-        paths: &'p [Vec<u8>],
-        now: Tick,
-    ) -> Result<Option<&'p [u8]>, Undecidable> {
-        if closure.epoch != self.epoch {
-            return Err(Reason::Changing.into());
-        }
-        self.begin_call(now);
-        self.walk += 1;
-        for id in &closure.nodes {
-            self.node_mut(*id).entered = self.walk;
-        }
-        let mut trail = Vec::new();
-        let cwd = self.resolve(super::node::ROOT, cwd, &mut trail)?.ok_or(Reason::Changing)?.end;
-        for path in paths {
-            let name = self.name(path);
-            let lookup = self.lookup(Scope::At(cwd), name);
-            self.refresh(lookup)?;
-            let mut is_covered = false;
-            if let [leaf] = self.lookups[lookup as usize].targets[..] {
-                trail.clear();
-                let end = self.follow(leaf, &mut trail, &mut 0)?;
-                is_covered = end.is_some_and(|end| {
-                    let node = self.node(end);
-                    node.entered == self.walk && node.kind == Some(Kind::File) && matches!(node.data, Data::File(_))
-                });
-            }
-            if !is_covered {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
-    }
 }
 
 #[cfg(test)]

@@ -358,22 +358,3 @@ fn odd_names_are_bytes() {
     assert_eq!(show(&closure, &tree.root).len(), 4);
     assert!(closure.entries.iter().any(|named| named.entry.path.as_bytes().ends_with(b"/\xff\xfe/x.h")));
 }
-
-#[test]
-fn a_dependency_list_is_checked_against_the_closure() {
-    let tree = Tree::new(&[("a.c", "#include \"l/../x.h\"\n"), ("far/d/y.h", ""), ("far/x.h", ""), ("other.h", "")]);
-    tree.link("far/d", "l");
-    let mut graph = Graph::new();
-    let closure = closure(&mut graph, &tree.root, &plan("a.c", &[])).unwrap();
-    let cwd = bytes(&tree.root);
-    let absolute = bytes(&tree.path("far/x.h"));
-    let spelled = |paths: &[&[u8]]| paths.iter().map(|path| path.to_vec()).collect::<Vec<_>>();
-    let mut first = |paths: &[&[u8]]| {
-        let now = graph.arrivals().arrive();
-        graph.uncovered(&closure, &cwd, &spelled(paths), now).unwrap().map(<[u8]>::to_vec)
-    };
-    assert_eq!(first(&[b"a.c", b"l/../x.h", b"./far/x.h", &absolute]), None);
-    assert_eq!(first(&[b"a.c", b"other.h"]), Some(b"other.h".to_vec()));
-    assert_eq!(first(&[b"gone.h"]), Some(b"gone.h".to_vec()));
-    assert_eq!(first(&[b"far"]), Some(b"far".to_vec()));
-}
