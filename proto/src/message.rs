@@ -88,12 +88,12 @@ pub enum Control {
     Grant(Grant),
 }
 
-/// How busy a machine is.
+/// How busy a machine is, as it tells one other: what that one has put upon it, that one knows better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     /// Compilers that it runs for others at once; 0 if it does not serve.
     pub slots: u16,
-    /// Offers that it has accepted and not finished.
+    /// Offers that it has accepted and not finished, of all but the machine that is told.
     pub accepted: u16,
     /// Compilers that its own user runs now.
     pub own: u16,

@@ -262,7 +262,9 @@ fn snapshot(agent: &Agent) -> Snapshot {
                 role: members.as_ref().and_then(|m| m.get(id)).map_or_else(String::new, |m| m.role.name().to_owned()),
                 compilers: link.as_deref().map(has).unwrap_or_default(),
                 slots: load.slots,
-                free: load.slots.saturating_sub(load.accepted),
+                free: load
+                    .slots
+                    .saturating_sub(link.as_ref().map_or(0, |l| u16::try_from(l.candidate().held).unwrap_or(u16::MAX))),
                 rtt_us: link.as_ref().map(|l| l.conn.rtt_us()),
                 state: if link.is_some() { state(&load) } else { "not connected".to_owned() },
                 addresses: agent.peers.addresses(*id).iter().map(ToString::to_string).collect(),

@@ -47,6 +47,10 @@ pub struct Link {
     load: Mutex<Load>,
     toolchains: Mutex<HashSet<Fingerprint>>,
     in_flight: AtomicU32,
+    /// Offers of the peer's that are accepted here.
+    pub(super) accepted: AtomicU32,
+    /// What the peer was told last of how busy this machine is.
+    told: Mutex<Option<Load>>,
     names_out: Arc<tokio::sync::Mutex<NamesOut>>,
     names_in: watch::Sender<Names>,
     /// What the peer granted to others, of what it named here.
@@ -132,6 +136,8 @@ impl Link {
             load: Mutex::default(),
             toolchains: Mutex::default(),
             in_flight: AtomicU32::new(0),
+            accepted: AtomicU32::new(0),
+            told: Mutex::default(),
             names_out: Arc::new(tokio::sync::Mutex::new(NamesOut {
                 namer: Namer::default(),
                 told: Cursor::default(),
@@ -197,9 +203,17 @@ impl Link {
         Candidate {
             peer: self.peer,
             slots: u32::from(load.slots),
-            held: self.in_flight().max(u32::from(load.accepted)),
+            held: self.in_flight().saturating_add(u32::from(load.accepted)),
             speed: 1.0,
             rtt_us: self.conn.rtt_us(),
+        }
+    }
+
+    /// Says how busy this machine is, if the peer does not know.
+    pub fn tell_load(&self, load: Load) {
+        let mut told = self.told.lock().expect("no panic while held");
+        if *told != Some(load) && self.tell(Control::Load(load)) {
+            *told = Some(load);
         }
     }
 

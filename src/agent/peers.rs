@@ -309,7 +309,7 @@ async fn greeted(
         Keep::New => {}
     }
     agent.links.insert(link.clone());
-    link.tell(Control::Load(serve::load(agent)));
+    link.tell_load(serve::load_for(agent, &link));
     link.tell(Control::Toolchains(agent.served_toolchains()));
     // Records that came in while the two were greeting went to those who were connected then.
     let late = agent.mesh.set().map(|(set, _)| set.missing(&in_common)).unwrap_or_default();

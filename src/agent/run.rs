@@ -273,7 +273,7 @@ async fn find_toolchains(agent: Arc<Agent>) {
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.
 async fn publish(agent: Arc<Agent>) {
-    let (mut told, mut write_at) = (None, None);
+    let mut write_at = None;
     loop {
         let due = async {
             match write_at {
@@ -285,12 +285,8 @@ async fn publish(agent: Arc<Agent>) {
             () = agent.dirty.notified() => false,
             () = due => true,
         };
-        let load = serve::load(&agent);
-        if told != Some(load) {
-            told = Some(load);
-            for link in agent.links.all() {
-                link.tell(mesh_proto::message::Control::Load(load));
-            }
+        for link in agent.links.all() {
+            link.tell_load(serve::load_for(&agent, &link));
         }
         if is_due {
             write_at = None;

@@ -27,7 +27,7 @@ use mesh_proto::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
@@ -62,11 +62,12 @@ impl Drop for Slot<'_> {
 }
 
 /// An accepted offer.
-struct Accepted<'a>(&'a Agent, &'a Arc<Server>);
+struct Accepted<'a>(&'a Agent, &'a Arc<Server>, &'a Link);
 
 impl Drop for Accepted<'_> {
     fn drop(&mut self) {
         *self.1.accepted.lock().expect("no panic while held") -= 1;
+        self.2.accepted.fetch_sub(1, Ordering::Relaxed);
         self.0.load_changed();
     }
 }
@@ -95,7 +96,14 @@ impl Server {
     }
 }
 
-/// How busy this machine is, as its peers are told.
+/// How busy this machine is, as this peer is told.
+pub(super) fn load_for(agent: &Agent, link: &Link) -> Load {
+    let load = load(agent);
+    let theirs = u16::try_from(link.accepted.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
+    Load { accepted: load.accepted.saturating_sub(theirs), ..load }
+}
+
+/// How busy this machine is, all peers taken together.
 pub(super) fn load(agent: &Agent) -> Load {
     let closed = closed(agent);
     let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
@@ -193,7 +201,7 @@ fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Arc<Server>, Accepted<'a>), Refusal> {
+fn accept<'a>(agent: &'a Agent, link: &'a Link) -> Result<(&'a Arc<Server>, Accepted<'a>), Refusal> {
     let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
     {
         let mut accepted = server.accepted.lock().expect("no panic while held");
@@ -203,8 +211,9 @@ fn accept<'a>(agent: &'a Agent, link: &Link) -> Result<(&'a Arc<Server>, Accepte
         admit::admit(&Ledger { slots, accepted: accepted_now, closed, memory_free_kib, client })?;
         *accepted += 1;
     }
+    link.accepted.fetch_add(1, Ordering::Relaxed);
     agent.load_changed();
-    Ok((server, Accepted(agent, server)))
+    Ok((server, Accepted(agent, server, link)))
 }
 
 /// The compiler of this fingerprint. Once its tree is whole the machine's own files do not matter any more: the tree is a

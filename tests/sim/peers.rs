@@ -51,6 +51,8 @@ pub(crate) struct LinkEnd {
     /// What the peer granted to others.
     pub(crate) grants: Grants,
     pub(crate) load: Load,
+    /// What the other side was told last.
+    told: Option<Load>,
     pub(crate) in_flight: u32,
     toolchains: Vec<Fingerprint>,
 }
@@ -64,7 +66,7 @@ impl LinkEnd {
         Candidate {
             peer,
             slots: u32::from(self.load.slots),
-            held: self.in_flight.max(u32::from(self.load.accepted)),
+            held: self.in_flight.saturating_add(u32::from(self.load.accepted)),
             speed: 1.0,
             rtt_us,
         }
@@ -226,6 +228,7 @@ impl World {
             names: Names::default(),
             grants: Grants::default(),
             load: Load::default(),
+            told: None,
             in_flight: 0,
             toolchains: Vec::new(),
         };
@@ -324,8 +327,7 @@ impl World {
         self.machines[m].links.insert(id, conn);
         self.phase(m, conn, Phase::Stands);
         self.see(Seen::Stands { machine: m, peer, conn });
-        let load = self.load(m);
-        self.send(m, conn, CONTROL, &Control::Load(load));
+        self.tell_load_on(m, conn);
         let served = self.served_toolchains(m);
         self.send(m, conn, CONTROL, &Control::Toolchains(served));
         let late = self.machines[m].set.as_ref().map(|set| set.missing(&in_common)).unwrap_or_default();
@@ -469,13 +471,17 @@ impl World {
 
     pub(crate) fn tell_load(&mut self, m: usize) {
         self.machines[m].telling = false;
-        let load = self.load(m);
-        if self.machines[m].told != Some(load) {
-            self.machines[m].told = Some(load);
-            let links: Vec<ConnId> = self.machines[m].links.values().copied().collect();
-            for conn in links {
-                self.send(m, conn, CONTROL, &Control::Load(load));
-            }
+        let links: Vec<ConnId> = self.machines[m].links.values().copied().collect();
+        links.into_iter().for_each(|conn| self.tell_load_on(m, conn));
+    }
+
+    /// Says how busy a machine is to one other, if that does not know.
+    fn tell_load_on(&mut self, m: usize, conn: ConnId) {
+        let load = self.load_for(m, conn);
+        if let Some(end) = self.machines[m].ends.get_mut(&conn)
+            && end.told.replace(load) != Some(load)
+        {
+            self.send(m, conn, CONTROL, &Control::Load(load));
         }
     }
 }

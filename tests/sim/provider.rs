@@ -62,7 +62,14 @@ impl World {
         if self.machines[m].role().is_some_and(|role| role.serves()) { None } else { Some(Closed::Role) }
     }
 
-    /// How busy a machine says to be.
+    /// How busy a machine says to be to the other end of a connection.
+    pub(crate) fn load_for(&self, m: usize, conn: ConnId) -> Load {
+        let load = self.load(m);
+        let theirs = self.machines[m].jobs.range((conn, 0)..(conn + 1, 0)).count();
+        Load { accepted: load.accepted.saturating_sub(u16::try_from(theirs).unwrap_or(u16::MAX)), ..load }
+    }
+
+    /// How busy a machine is.
     pub(crate) fn load(&self, m: usize) -> Load {
         let (machine, closed) = (&self.machines[m], self.closed(m));
         let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);

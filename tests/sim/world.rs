@@ -19,7 +19,6 @@ use mesh_proto::{
     digest::Digest,
     exchange::share::GrantKey,
     membership::{Admit, Body, Genesis, Members, PublicKey, Record, RecordSet, Role, Sign, Verify},
-    message::Load,
     peer::PeerId,
     toolchain::Fingerprint,
 };
@@ -174,7 +173,6 @@ pub(crate) struct Machine {
     pub(crate) overheard: Vec<(PeerId, GrantKey)>,
     /// Compilers of this machine's own user.
     pub(crate) own: u32,
-    pub(crate) told: Option<Load>,
     pub(crate) telling: bool,
     pub(crate) waking: bool,
     pub(crate) requests: BTreeMap<u32, Request>,
@@ -218,7 +216,6 @@ impl Machine {
             keys: BTreeMap::new(),
             overheard: Vec::new(),
             own: 0,
-            told: None,
             telling: false,
             waking: false,
             requests: BTreeMap::new(),
@@ -559,7 +556,6 @@ impl World {
         machine.waiting.clear();
         machine.jobs.clear();
         machine.own = 0;
-        machine.told = None;
         machine.telling = false;
         machine.waking = false;
         machine.by_stream.clear();
