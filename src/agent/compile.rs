@@ -341,6 +341,15 @@ fn ask_native(toolchain: &Toolchain, question: &native::Question) -> Option<Vec<
     question.agree(&answer, &expanded).then_some(expansion)
 }
 
+/// Dropped when a peer has room for one more of ours: whoever waits for that chooses again. The peer says nothing of it.
+struct Freed<'a>(&'a Agent);
+
+impl Drop for Freed<'_> {
+    fn drop(&mut self) {
+        self.0.links.wake();
+    }
+}
+
 /// Offers the unit to one peer after another, within bounds.
 async fn run_remotely(
     agent: &Arc<Agent>,
@@ -373,10 +382,13 @@ async fn run_remotely(
         };
         phases.ended("choose", None);
         attempt += 1;
+        // Declared before the offer, so dropped after it, however this ends.
+        let freed = Freed(agent);
         let ran = tokio::select! {
             ran = super::submit::submit(agent, &link, &job, &unit.closure) => ran,
             () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
         };
+        drop(freed);
         phases.ended("remote", None);
         match ran {
             Ok((outcome, bytes)) => {

@@ -307,3 +307,23 @@ fn a_time_stamp_is_this_machines_unless_the_epoch_is_fixed() {
     crate::desk::run(desk.launcher(&unit), Streams::Apart).good();
     assert_eq!((desk.served(), desk.last().reason), (before, Some(Reason::Timestamp)));
 }
+
+#[test]
+fn more_units_than_the_provider_takes_wait_for_room_and_no_longer() {
+    /// Many times what a provider accepts at once.
+    const UNITS: u64 = 32;
+    let Some(desk) = desk() else { return };
+    let before = desk.served();
+    let began = std::time::Instant::now();
+    let mut running = Vec::new();
+    for n in 0..UNITS {
+        desk.write(format!("many{n}.c"), format!("int many{n};\n"));
+        running.push(desk.launcher(&desk.line(&format!("gcc -c many{n}.c"))).spawn().unwrap());
+    }
+    for mut launcher in running {
+        assert!(launcher.wait().unwrap().success());
+    }
+    crate::env::until("all were compiled there", || (desk.served() >= before + UNITS).then_some(()));
+    // Nobody tells a client of the room that its own units leave. One that waits for news would wait for a minute.
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+}
