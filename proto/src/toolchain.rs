@@ -55,7 +55,40 @@ pub struct Manifest {
     pub parts: Vec<Part>,
 }
 
+/// The label of the fact by which a manifest says what its programs run on; its value is [`Needs::fact`].
+pub const NEEDS_FACT: &str = "runs on";
+
+/// What a machine must be to run the programs of a toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Needs {
+    /// ELF's number of the architecture (`e_machine`, System V ABI): 62 is x86-64, 183 is AArch64.
+    pub machine: u16,
+    /// The highest level that any of its files is marked with, of those that the x86-64 psABI counts from 1 to 4; 0 for
+    /// other architectures.
+    pub level: u8,
+}
+
+impl Needs {
+    /// As the value of a manifest's fact: both numbers in decimal, a space between them.
+    #[must_use]
+    pub fn fact(self) -> Vec<u8> {
+        format!("{} {}", self.machine, self.level).into_bytes()
+    }
+
+    fn from_fact(value: &[u8]) -> Option<Self> {
+        let (machine, level) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+        Some(Self { machine: machine.parse().ok()?, level: level.parse().ok()? })
+    }
+}
+
 impl Manifest {
+    /// What a machine must be to run it; `None` if the manifest does not say.
+    #[must_use]
+    pub fn needs(&self) -> Option<Needs> {
+        let (_, value) = self.facts.iter().find(|(label, _)| label == NEEDS_FACT)?;
+        Needs::from_fact(value)
+    }
+
     /// The fingerprint: BLAKE3, under a context of its own, of the manifest's encoding with the parts and facts sorted.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
@@ -85,6 +118,17 @@ mod tests {
     fn file(path: &str, content: &[u8]) -> Part {
         let node = PartNode::File { digest: Digest::of(content), size: content.len() as u64, executable: true };
         Part { path: AbsPath::new(path).expect("normal"), node }
+    }
+
+    #[test]
+    fn what_a_toolchain_runs_on_is_read_as_it_was_written() {
+        let needs = Needs { machine: 62, level: 3 };
+        let says = |value: &[u8]| Manifest { facts: vec![(NEEDS_FACT.into(), value.to_vec())], ..manifest(vec![]) };
+        assert_eq!(says(&needs.fact()).needs(), Some(needs));
+        for other in [&b""[..], b"62", b"62 ", b"62 3 1", b"99999999 1", b"62 256", b"\xff 1"] {
+            assert_eq!(says(other).needs(), None);
+        }
+        assert_eq!(manifest(vec![]).needs(), None);
     }
 
     #[test]
