@@ -259,6 +259,9 @@ fn a_compiler_is_found_once_and_known_to_the_next_life() {
     assert!(Arc::ptr_eq(&gcc, &lookup(&first, "gcc").expect("known")));
     assert!(gcc.manifest.parts.is_sorted_by(|a, b| a.path < b.path));
     assert!(!gcc.manifest.parts.iter().any(|p| p.path.as_bytes().ends_with(b".h")), "headers are inputs");
+    let machine = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+    let needs = gcc.manifest.needs().expect("said");
+    assert_eq!((needs.machine, needs.level > 0), (machine, machine == 62));
     let found = first.by_fingerprint(gcc.fingerprint, Instant::now()).expect("known");
     assert!(Arc::ptr_eq(&gcc, &found));
 
@@ -267,7 +270,7 @@ fn a_compiler_is_found_once_and_known_to_the_next_life() {
     let same = again.by_fingerprint(gcc.fingerprint, began).expect("kept");
     assert_eq!((&same.manifest, same.fingerprint), (&gcc.manifest, gcc.fingerprint));
     drop(again);
-    for entry in fs::read_dir(cache.path().join("compilers-v1")).expect("there") {
+    for entry in fs::read_dir(cache.path().join("compilers-v2")).expect("there") {
         fs::write(entry.expect("an entry").path(), b"nonsense").expect("written");
     }
     let third = registry(cache.path());

@@ -15,7 +15,7 @@ use super::{
 use crate::compiler::invocation::Family;
 use mesh_proto::{
     path::AbsPath,
-    toolchain::{Manifest, Part, PartNode},
+    toolchain::{Manifest, NEEDS_FACT, Needs, Part, PartNode},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -164,6 +164,9 @@ pub(super) fn close(
         Family::Clang => search.clang(tools, &identity)?,
     }
     search.libraries()?;
+    if let Some(needs) = search.runs_on(&real)? {
+        facts.push((NEEDS_FACT.to_owned(), needs.fact()));
+    }
     let cxx_driver = probe::is_cxx_driver(identity.family, driver, &real);
     let (parts, stamps, mut settled) = parts(&search.walk, digests, began_s)?;
     search.witnesses.insert(elf::LOADER_CACHE.into());
@@ -317,6 +320,20 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// What a machine must be to run all programs and libraries found: the driver's architecture, and the highest level
+    /// that any of them asks for.
+    fn runs_on(&self, driver: &AbsPath) -> Result<Option<Needs>, ClosureError> {
+        let of =
+            |path: &AbsPath| elf::runs_on(as_path(path.as_bytes())).map_err(|source| look(path.as_bytes(), source));
+        let Some(mut needs) = of(driver)? else { return Ok(None) };
+        for (path, _) in self.walk.found().iter().filter(|(_, found)| **found == Found::File) {
+            if let Some(other) = of(path)?.filter(|other| other.machine == needs.machine) {
+                needs.level = needs.level.max(other.level);
+            }
+        }
+        Ok(Some(needs))
+    }
+
     /// Takes what every program and plug-in so far is loaded with.
     fn libraries(&mut self) -> Result<(), ClosureError> {
         for binary in std::mem::take(&mut self.binaries) {
@@ -327,12 +344,9 @@ impl<'a> Search<'a> {
             };
             let Some(loader) = own.or_else(|| self.loader.clone()) else { continue };
             let failed = |source| ClosureError::Needs { path: shown(binary.as_bytes()), source };
-            let needs = elf::needs(&loader, path).map_err(failed)?;
-            for library in &needs.libraries {
+            let needs = elf::libraries(&loader, path).map_err(failed)?;
+            for library in &needs.paths {
                 self.follow(library.as_os_str().as_bytes())?;
-                for variant in elf::hardware_variants(library) {
-                    self.follow(variant.as_os_str().as_bytes())?;
-                }
             }
             if needs.by_cache {
                 self.file(elf::LOADER_CACHE.as_bytes())?;
