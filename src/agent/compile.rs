@@ -215,14 +215,40 @@ struct Known {
     compiler: String,
 }
 
+/// A unit of a few lines by which a compiler is tried.
+pub(super) struct Sample {
+    /// The compiler that its command means.
+    pub(super) toolchain: Arc<Toolchain>,
+    /// What it would be for a peer, in a root of its own.
+    pub(super) job: Job,
+    /// What it may read.
+    pub(super) closure: Closure,
+}
+
+/// Plans and closes a command as if it were to go out; blocking.
+///
+/// # Errors
+/// Why it never would.
+pub(super) fn sample(agent: &Agent, request: Request) -> Result<Sample, Reason> {
+    let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
+    let unit = plan_and_close(agent, request, arrived, &mut Known::default(), false).map_err(|stays| stays.reason)?;
+    Ok(Sample { job: Job { strict: true, ..job(&unit) }, toolchain: unit.view.toolchain, closure: unit.closure })
+}
+
 /// Everything up to the closure; blocking.
 fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
     let mut known = Known::default();
-    let unit = plan_and_close(agent, request, arrived, &mut known);
+    let unit = plan_and_close(agent, request, arrived, &mut known, true);
     (known, unit)
 }
 
-fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut Known) -> Result<Unit, Stays> {
+fn plan_and_close(
+    agent: &Agent,
+    request: Request,
+    arrived: Arrived,
+    known: &mut Known,
+    goes_out: bool,
+) -> Result<Unit, Stays> {
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
@@ -249,7 +275,9 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     if plan.suspects.iter().any(exists) {
         return Err(Reason::UnknownOption.into());
     }
-    agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+    if goes_out {
+        agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+    }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
     let view = View { locale_dirs: vec![locale_dir(&toolchain)], request, toolchain, plan, system_dirs };

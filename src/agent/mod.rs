@@ -6,6 +6,7 @@
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
 //! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
+//! | `proofs` | whether a compiler may be sent to others: `samples` compiled here and in a root with nothing else |
 //! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
@@ -29,11 +30,15 @@ mod nearby;
 mod pack;
 mod peers;
 mod phases;
+mod proofs;
 mod run;
+mod samples;
 mod serve;
 mod share;
 mod submit;
 
+#[doc(hidden)]
+pub use run::prove_alone;
 pub use run::{AgentError, Options, run};
 
 use crate::{
@@ -92,6 +97,8 @@ pub struct Agent {
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
     natives: Mutex<Natives>,
+    /// Which compilers are known to be whole.
+    proofs: proofs::Proofs,
     /// When the system was asked for its free memory, and what it said.
     memory: Mutex<Option<(u64, Option<u64>)>>,
     nearby: nearby::Nearby,

@@ -12,15 +12,16 @@ use crate::{
         channel::{Receiver, Sender},
         stream::StreamError,
     },
+    sandbox::SandboxError,
     sched::admit::{self, Ledger},
     store::blobs::Blobs,
     toolchain::Toolchain,
-    worker::run::{self, Form, OwnedOrder, Ran, Worker},
+    worker::run::{self, Form, Order, OwnedOrder, Ran, RunError, Worker},
 };
 use mesh_proto::{
     exchange::provider::Provider,
     frame,
-    job::Refusal,
+    job::{Job, Refusal},
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
     toolchain::Fingerprint,
@@ -30,7 +31,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
@@ -84,6 +85,31 @@ impl Server {
     fn slot(&self) -> Option<Slot<'_>> {
         let slot = self.free.lock().expect("no panic while held").pop()?;
         Some(Slot(self, slot))
+    }
+
+    /// Runs a job of this machine's own, in a root that holds nothing else, in the next free slot; blocking, on a thread
+    /// that is not the runtime's.
+    pub(super) fn trial(
+        &self,
+        runtime: &Handle,
+        toolchain: &Toolchain,
+        job: &Job,
+        closure: &run::Closure,
+    ) -> Result<Ran, RunError> {
+        let lost = || RunError::Sandbox(SandboxError::Cancelled);
+        let _running = runtime.block_on(self.running.acquire()).map_err(|_| lost())?;
+        let slot = self.slot().ok_or_else(lost)?;
+        let (_cancel, cancelled) = run::cancellation().map_err(|_| lost())?;
+        let order = Order {
+            job,
+            closure,
+            toolchain: &toolchain.manifest,
+            fingerprint: &toolchain.fingerprint,
+            family: toolchain.family,
+            slot: slot.1,
+            mirrors: None,
+        };
+        self.worker.run(order, &self.blobs, &cancelled)
     }
 
     /// How many compilers run for others now.

@@ -22,6 +22,7 @@ mod search;
 mod stamp;
 mod walk;
 
+pub use ask::{Answer, AskError, compile};
 pub use native::native_trace;
 pub use registry::{LookupError, MeshBinary, Registry, Toolchain};
 pub use search::{SearchDirs, Searcher, relevant, system_dirs};

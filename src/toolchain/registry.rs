@@ -222,6 +222,25 @@ impl Registry {
         None
     }
 
+    /// A `PATH` by which this toolchain is found by its driver's path: the directories of the tools that its driver takes
+    /// from there. `None` if the toolchain is not known, or no such `PATH` can be made.
+    #[must_use]
+    pub fn path_var(&self, fingerprint: &Fingerprint) -> Option<Vec<u8>> {
+        let keys = locked(&self.keys).get(fingerprint)?.clone();
+        keys.iter().find_map(|key| {
+            let mut dirs: Vec<Vec<u8>> = Vec::new();
+            for dir in key.tools.iter().flatten().filter_map(AbsPath::parent) {
+                if !dirs.iter().any(|known| known == dir.as_bytes()) {
+                    dirs.push(dir.as_bytes().to_vec());
+                }
+            }
+            // An empty list would mean the working directory.
+            let path_var = if dirs.is_empty() { b"/nonexistent".to_vec() } else { dirs.join(&b':') };
+            let found = closure::PATH_PROGRAMS.iter().map(|name| probe::on_path(name.as_bytes(), b"/", &path_var));
+            found.eq(key.tools.iter().cloned()).then_some(path_var)
+        })
+    }
+
     /// The compilers in these directories, to advertise: gcc, g++, cc, c++, clang, clang++, with a target before or a
     /// version behind, at most as many as a machine may advertise. `dirs` also serve as the `PATH` for their tools.
     ///

@@ -1,8 +1,8 @@
 //! The truth about toolchains: what a manifest names is enough to compile in an otherwise empty root, and what comes
 //! out is what the compiler makes on the whole machine, byte for byte. Needs root (or user namespaces) and bubblewrap;
 //! says so where it is skipped.
-#![cfg(target_os = "linux")]
 
+use crate::skipped;
 use mesh::{
     compiler::{invocation::Family, plan::Language},
     reason::Reason,
@@ -55,11 +55,6 @@ const FLAGS: &[(Option<Family>, &str)] = &[
     (Some(Family::Clang), "-c -g -fno-integrated-as -gsplit-dwarf"),
     (Some(Family::Clang), "-c -g -fsanitize=cfi -flto -fvisibility=hidden"),
 ];
-
-fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    assert!(std::env::var("MESH_TEST_NO_SKIP").as_deref() != Ok("1"), "skipping is forbidden: {why}");
-}
 
 fn registry(cache: &Path) -> Registry {
     Registry::open(cache, None)
