@@ -119,8 +119,11 @@ pub(super) enum ClosureError {
     /// What a part needs is not known.
     #[error("{path}: {source}")]
     Needs { path: String, source: ElfError },
-    /// A part is a script, or another system's program (Mach-O): what that needs cannot be known.
-    #[error("{path} is a script or no ELF program")]
+    /// A part is a script: what that runs cannot be known.
+    #[error("{path} is a script")]
+    Script { path: String },
+    /// A part is another system's program (Mach-O): what that needs cannot be known.
+    #[error("{path} is no ELF program")]
     NoProgram { path: String },
     /// A part that nothing works without is missing.
     #[error("the compiler has no {0}")]
@@ -241,7 +244,8 @@ impl<'a> Search<'a> {
             // Mach-O programs too: their loader does not list what they need, so on macOS every compiler stays here.
             // Taking them without their libraries was rejected: two machines would then hold different compilers for
             // the same one.
-            Binary::Script | Binary::Other => return Err(ClosureError::NoProgram { path: shown(real.as_bytes()) }),
+            Binary::Other => return Err(ClosureError::NoProgram { path: shown(real.as_bytes()) }),
+            Binary::Script => return Err(ClosureError::Script { path: shown(real.as_bytes()) }),
         }
         Ok(())
     }

@@ -71,7 +71,8 @@ pub(super) fn resolve(
         return match judge(&path, mesh) {
             Verdict::Absent if Stamp::behind(&path).is_err() => Err(LookupError::NotFound),
             Verdict::Compiler => normal(&path).ok_or(LookupError::Local(Reason::Compiler)),
-            Verdict::Absent | Verdict::StandIn | Verdict::Unlikely => Err(LookupError::Local(Reason::Compiler)),
+            Verdict::StandIn => Err(LookupError::Local(Reason::StandIn)),
+            Verdict::Absent | Verdict::Unlikely => Err(LookupError::Local(Reason::Compiler)),
         };
     }
     for dir in path_var.split(|b| *b == b':') {
@@ -320,8 +321,10 @@ mod tests {
         assert_eq!(resolve(b"cc", b"/", &path, mesh), at(&real, "cc"));
         // Without mesh's identity a hard link cannot be told, so this shows that it was the identity.
         assert_eq!(resolve(b"gcc", b"/", &path, None), at(&own, "gcc"));
-        assert_eq!(resolve(links.path().join("gcc").as_os_str().as_bytes(), b"/", b"", mesh), LOCAL);
-        assert_eq!(resolve(links.path().join("cc").as_os_str().as_bytes(), b"/", b"", mesh), LOCAL);
+        // Named by its path it is not passed over.
+        let stand_in = Err(LookupError::Local(Reason::StandIn));
+        assert_eq!(resolve(links.path().join("gcc").as_os_str().as_bytes(), b"/", b"", mesh), stand_in);
+        assert_eq!(resolve(links.path().join("cc").as_os_str().as_bytes(), b"/", b"", mesh), stand_in);
         assert_eq!(resolve(b"mesh-cc", b"/", &path, mesh), NOT_FOUND);
     }
 

@@ -100,7 +100,7 @@ fn a_compiler_that_the_peer_has_not_stays_here() {
         let dirs = [desk.project.join(dir)].into_iter().chain(std::env::split_paths(&path));
         desk.line("gcc -c x.c -o x.o").env("PATH", std::env::join_paths(dirs).unwrap())
     };
-    desk.same(&with("wrapper"), Where::Here(Reason::Compiler));
+    desk.same(&with("wrapper"), Where::Here(Reason::Wrapper));
     // The same program in another place, and one byte more: another compiler.
     let real = std::fs::canonicalize(which("gcc")).unwrap();
     let mut bytes = std::fs::read(real).unwrap();

@@ -299,7 +299,7 @@ fn scripts_and_strangers_are_local_and_the_absent_not_found() {
     let ask = |program: &str| {
         registry.lookup(program.as_bytes(), b"/", PATH_VAR.as_bytes(), Instant::now()).map(|t| t.driver.clone())
     };
-    assert_eq!(ask(script.to_str().expect("text")), Err(LookupError::Local(Reason::Compiler)));
+    assert_eq!(ask(script.to_str().expect("text")), Err(LookupError::Local(Reason::Wrapper)));
     assert_eq!(ask("ls"), Err(LookupError::Local(Reason::Compiler)));
     assert_eq!(ask("no-such-gcc"), Err(LookupError::NotFound));
     fs::copy("/bin/true", cache.path().join("cc")).expect("copied");
