@@ -22,7 +22,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -351,6 +351,11 @@ impl<'a> Search<'a> {
             let needs = elf::libraries(&loader, path).map_err(failed)?;
             for library in &needs.paths {
                 self.follow(library.as_os_str().as_bytes())?;
+            }
+            // A library that appears in one of these is taken before another one that was found elsewhere.
+            for file in needs.paths.iter().map(PathBuf::as_path).chain([path]) {
+                let dirs = elf::run_path(file).map_err(|source| look(file.as_os_str().as_bytes(), source))?;
+                self.witnesses.extend(dirs.into_iter().map(|dir| dir.into_os_string().into_vec()));
             }
             if needs.by_cache {
                 self.file(elf::LOADER_CACHE.as_bytes())?;

@@ -9,7 +9,7 @@ use mesh_proto::toolchain;
 use object::{
     Endianness, FileKind, ReadCache, ReadRef,
     elf::{self, FileHeader32, FileHeader64},
-    read::elf::{FileHeader, ProgramHeader},
+    read::elf::{Dyn, FileHeader, ProgramHeader},
 };
 use std::{
     collections::BTreeSet,
@@ -28,6 +28,8 @@ pub(super) const LOADER_CACHE: &str = "/etc/ld.so.cache";
 const HARDWARE: &str = "glibc-hwcaps";
 /// What a directory of such variants for an x86-64 processor is called, up to the level.
 const HARDWARE_X86_64: &[u8] = b"x86-64-v";
+/// Directories in a file's own search list, bytes.
+const RUN_PATH_BYTES_MAX: u64 = 64 << 10;
 /// The highest level of x86-64 that the psABI knows.
 const LEVEL_MAX: u8 = 4;
 
@@ -91,6 +93,33 @@ pub(super) fn runs_on(path: &Path) -> io::Result<Option<toolchain::Needs>> {
     Ok(Some(toolchain::Needs { machine: found.machine.0, level }))
 }
 
+/// The directories in which a program or library has its own libraries looked for first (`DT_RUNPATH`, `DT_RPATH`),
+/// whether they are there or not; without those that depend on the processor.
+pub(super) fn run_path(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let Opened::Elf(file) = opened(path)? else { return Ok(Vec::new()) };
+    let Some(found) = look(file)? else { return Ok(Vec::new()) };
+    let origin = path.parent().map_or(&b"/"[..], |dir| dir.as_os_str().as_bytes());
+    let dirs = found.run_path.split(|b| *b == b':').filter(|dir| !dir.is_empty());
+    let expanded = dirs.map(|dir| replaced(&replaced(dir, b"${ORIGIN}", origin), b"$ORIGIN", origin));
+    Ok(expanded.filter(|dir| dir.starts_with(b"/") && !dir.contains(&b'$')).map(|dir| to_path(&dir)).collect())
+}
+
+fn replaced(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, what) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(by);
+        rest = &rest[at + what.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+fn to_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
 /// The level of the directory of variants that a library lies in; 0 if it lies in none.
 fn variant_level(path: &Path) -> u8 {
     let level = || {
@@ -130,6 +159,8 @@ struct Headers {
     machine: elf::Machine,
     /// The level of x86-64 that its notes ask for; 0 if none does.
     level: u8,
+    /// Its own list of directories for libraries.
+    run_path: Vec<u8>,
 }
 
 fn look(file: File) -> io::Result<Option<Headers>> {
@@ -148,10 +179,11 @@ fn headers<'a, H: FileHeader, R: ReadRef<'a>>(data: R) -> object::read::Result<H
     let endian = header.endian()?;
     let machine = header.e_machine(endian);
     if !matches!(header.e_type(endian), elf::ET_EXEC | elf::ET_DYN) {
-        return Ok(Headers { binary: Binary::Other, machine, level: 0 });
+        return Ok(Headers { binary: Binary::Other, machine, level: 0, run_path: Vec::new() });
     }
     let (mut dynamic, mut loader, mut level) = (false, None, 0);
-    for segment in header.program_headers(endian, data)? {
+    let segments = header.program_headers(endian, data)?;
+    for segment in segments {
         if let Some(path) = segment.interpreter(endian, data)? {
             loader = Some(PathBuf::from(OsStr::from_bytes(path)));
         }
@@ -161,7 +193,32 @@ fn headers<'a, H: FileHeader, R: ReadRef<'a>>(data: R) -> object::read::Result<H
     // A static program that may lie anywhere (static-pie) has a dynamic section but no loader, like a library; the
     // loader then lists nothing for it, which is right.
     let binary = if dynamic || loader.is_some() { Binary::Dynamic { loader } } else { Binary::Static };
-    Ok(Headers { binary, machine, level })
+    Ok(Headers { binary, machine, level, run_path: dynamic_run_path::<H, R>(segments, endian, data)? })
+}
+
+/// The list in the dynamic section; where there are both kinds, the older does not count.
+fn dynamic_run_path<'a, H: FileHeader, R: ReadRef<'a>>(
+    segments: &[H::ProgramHeader],
+    endian: H::Endian,
+    data: R,
+) -> object::read::Result<Vec<u8>> {
+    let mut entries = None;
+    for segment in segments {
+        entries = entries.or(segment.dynamic(endian, data)?);
+    }
+    let entries = entries.unwrap_or_default();
+    let value = |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
+    let Some(at) = value(elf::DT_RUNPATH).or_else(|| value(elf::DT_RPATH)) else { return Ok(Vec::new()) };
+    let (Some(table), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else { return Ok(Vec::new()) };
+    // Only that piece is read: the segment that holds it may be the whole file.
+    let place = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
+        let within = table.checked_sub(segment.p_vaddr(endian).into())?;
+        let (offset, length) = segment.file_range(endian);
+        (within < length).then(|| offset.checked_add(within)?.checked_add(at)).flatten()
+    });
+    let length = size.saturating_sub(at).min(RUN_PATH_BYTES_MAX);
+    let text = place.and_then(|place| data.read_bytes_at(place, length).ok()).unwrap_or_default();
+    Ok(text.split(|b| *b == 0).next().unwrap_or_default().to_vec())
 }
 
 /// The highest level of x86-64 that a segment of notes asks for: the bits of `GNU_PROPERTY_X86_ISA_1_NEEDED` are the
@@ -353,6 +410,8 @@ mod tests {
         let chosen = ask(&loader, [OsStr::new("--list"), at("p").as_os_str()], b"", &[]).expect("an answer");
         let chosen = String::from_utf8(chosen.stdout).expect("text");
         assert!(chosen.contains("glibc-hwcaps/x86-64-v2/libl.so"), "{chosen}");
+        assert_eq!(run_path(&at("p")).expect("read"), [dir.path()]);
+        assert_eq!(run_path(&at("libl.so")).expect("read"), Vec::<PathBuf>::new());
         let listed = libraries(&loader, &at("p")).expect("listed");
         assert!(listed.paths.contains(&at("libl.so")) && !listed.by_cache, "{listed:?}");
         assert!(!listed.paths.contains(&at("glibc-hwcaps/x86-64-v2/libl.so")), "{listed:?}");

@@ -3,6 +3,7 @@
 
 mod proofs;
 mod truth;
+mod upgrade;
 
 /// Says that a test did not run, or fails if that is not allowed.
 fn skipped(why: &str) {
