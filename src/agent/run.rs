@@ -60,12 +60,6 @@ const ANNOUNCE_EVERY_S: u64 = 10;
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Threads for what blocks: closures, hashing, files, jobs of others.
 const BLOCKING_THREADS_MAX: usize = 256;
-/// Directories that are looked through for compilers to lend, besides those of `PATH`.
-const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];
-/// The machine has compiled nothing for this long when the rest of its compilers are looked for.
-const SCAN_QUIET: Duration = Duration::from_secs(30);
-/// The compilers that most builds name, lent from the start.
-const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 /// What is known of inputs is written this often at most, seconds, and when the agent ends.
 const SAVE_INPUTS_EVERY_S: u64 = 300;
 /// Files that must have been read anew before that is worth it.
@@ -163,7 +157,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(peers::dial(agent.clone())),
         tokio::spawn(peers::resolve_fixed(agent.clone())),
         tokio::spawn(super::nearby::discover(agent.clone(), events)),
-        tokio::spawn(find_toolchains(agent.clone())),
+        tokio::spawn(super::compilers::lend(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
     ];
@@ -296,45 +290,6 @@ fn server(exe: &Path, cache: &Path, slots: u32) -> Result<serve::Server, String>
     let worker = Worker::new(exe, cache).map_err(|e| e.why)?;
     let blobs = Blobs::open(cache, blobs::STORE_BYTES_MAX).map_err(|e| e.to_string())?;
     Ok(serve::Server::new(Arc::new(worker), Arc::new(blobs), slots))
-}
-
-/// Finds the compilers that this machine lends, and makes them ready, in the background.
-async fn find_toolchains(agent: Arc<Agent>) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| p.is_absolute()).collect();
-    for dir in USUAL_DIRS.iter().map(PathBuf::from) {
-        if !dirs.contains(&dir) {
-            dirs.push(dir);
-        }
-    }
-    dirs.truncate(64);
-    let (finding, path_dirs) = (agent.clone(), dirs.clone());
-    let usual = tokio::task::spawn_blocking(move || {
-        let path = std::env::join_paths(&path_dirs).unwrap_or_default();
-        let look = |name: &&str| {
-            finding.registry.lookup(name.as_bytes(), b"/", path.as_encoded_bytes(), std::time::Instant::now()).ok()
-        };
-        USUAL_NAMES.iter().filter_map(look).collect::<Vec<_>>()
-    });
-    agent.set_served(usual.await.unwrap_or_default());
-    // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
-    let mut seen = agent.records().counters();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SCAN_QUIET) => {}
-            () = agent.leaving.cancelled() => return,
-        }
-        let now = agent.records().counters();
-        if std::mem::replace(&mut seen, now) == seen {
-            break;
-        }
-    }
-    let finding = agent.clone();
-    let found = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
-    tracing::info!("{} compilers", found.len());
-    if !found.is_empty() {
-        agent.set_served(found);
-    }
 }
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.

@@ -102,6 +102,8 @@ impl Ran {
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) dir: PathBuf,
+    /// Where programs are looked for.
+    pub(crate) path: std::ffi::OsString,
     sweeper: Child,
 }
 
@@ -111,14 +113,14 @@ impl Ground {
         let dir = tempfile::Builder::new().prefix("mi").tempdir_in("/tmp").unwrap().keep();
         let mut sweeper = Command::new("sh");
         sweeper.args(["-c", SWEEPER, "sh"]).arg(&dir).stdin(Stdio::piped()).stdout(Stdio::null());
-        Self { sweeper: sweeper.spawn().unwrap(), dir }
+        Self { sweeper: sweeper.spawn().unwrap(), dir, path: path_var() }
     }
 
     /// A command with nothing of this process's environment but the path. If it leads to a launcher, by whatever way, that
     /// asks nobody and starts nobody unless it is told to.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", path_var()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
+        command.env_clear().env("PATH", &self.path).env("HOME", self.dir.join("home")).stdin(Stdio::null());
         command.env("MESH", "off").env("MESH_DIR", self.dir.join("nobody"));
         command
     }

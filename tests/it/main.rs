@@ -8,6 +8,7 @@
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `trust`     who gets in, and whose compiler counts
+//! - `upgrade`   a compiler that changes between two units and during one
 //!
 //! Linux, because only there a machine serves yet. What this machine lacks is skipped visibly, and is a failure under
 //! `MESH_TEST_NO_SKIP=1`.
@@ -23,3 +24,4 @@ mod inputs;
 mod launcher;
 mod share;
 mod trust;
+mod upgrade;
