@@ -83,6 +83,7 @@ pub struct Agent {
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
     links: Links,
+    pulse: local::Pulse,
     mesh: mesh::Mesh,
     peers: peers::Peers,
     server: Option<Arc<serve::Server>>,

@@ -153,6 +153,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     }
     let tasks = [
         tokio::spawn(local::serve(agent.clone(), listener)),
+        tokio::spawn(local::beat(agent.clone())),
         tokio::spawn(peers::accept(agent.clone(), arrivals)),
         tokio::spawn(peers::dial(agent.clone())),
         tokio::spawn(peers::resolve_fixed(agent.clone())),
@@ -248,6 +249,8 @@ async fn make(
     let peers = peers::Peers::new(&places.state, endpoint, inviter, &config.peers);
     let mut graph = Graph::new();
     graph.load_from(&layout::inputs(&places.cache));
+    let pulse =
+        local::Pulse::open(&places.beat()).map_err(|source| AgentError::Place { path: places.beat(), source })?;
     let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
     let agent = Agent {
         places: places.clone(),
@@ -259,6 +262,7 @@ async fn make(
         temporaries: Temporaries::sweep(&places.runtime),
         records: Mutex::new(Records::default()),
         links: Links::default(),
+        pulse,
         leases: AtomicU32::new(0),
         cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),

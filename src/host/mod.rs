@@ -52,6 +52,13 @@ impl Clock {
     }
 }
 
+/// The machine's monotonic clock, milliseconds: the same for all of its processes, at rest while it sleeps.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    std::time::Duration::try_from(time).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Processor time of the calling thread, microseconds.
 #[must_use]
 pub fn thread_cpu_us() -> u64 {

@@ -335,7 +335,7 @@ impl Asked {
             let mut payload = vec![0; frame::length(header, TELL_BYTES_MAX).unwrap()];
             self.0.read_exact(&mut payload).ok()?;
             match frame::decode(&payload).unwrap() {
-                Tell::Beat | Tell::Note(_) => {}
+                Tell::Note(_) => {}
                 tell => return Some(tell),
             }
         }
