@@ -124,7 +124,8 @@ pub(super) async fn lend(agent: Arc<Agent>) {
     }
     dirs.truncate(DIRS_MAX);
     let (mut usual, mut all) = (look(&agent, &dirs).await, Vec::new());
-    agent.set_served(usual.clone());
+    let mut lent = usual.clone();
+    agent.set_served(lent.clone());
     let (mut seen, mut quiet, mut since_scan) = (agent.records().counters(), 0, 0);
     loop {
         tokio::select! {
@@ -132,8 +133,7 @@ pub(super) async fn lend(agent: Arc<Agent>) {
             () = agent.leaving.cancelled() => return,
         }
         let now = look(&agent, &dirs).await;
-        let is_same = |(a, b): (&Arc<Toolchain>, &Arc<Toolchain>)| a.fingerprint == b.fingerprint;
-        let has_changed = now.len() != usual.len() || !now.iter().zip(&usual).all(is_same);
+        let has_changed = !are_same(&now, &usual);
         usual = now;
         // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
         let counters = agent.records().counters();
@@ -145,12 +145,17 @@ pub(super) async fn lend(agent: Arc<Agent>) {
             all = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
             since_scan = 0;
         }
-        if is_due || has_changed {
-            let lent = together(&usual, &all);
-            tracing::debug!("{} compilers are lent", lent.len());
-            agent.set_served(lent);
+        let now = together(&usual, &all);
+        if !are_same(&now, &lent) {
+            tracing::info!("{} compilers", now.len());
+            lent = now;
+            agent.set_served(lent.clone());
         }
     }
+}
+
+fn are_same(some: &[Arc<Toolchain>], others: &[Arc<Toolchain>]) -> bool {
+    some.iter().map(|one| one.fingerprint).eq(others.iter().map(|one| one.fingerprint))
 }
 
 /// The usual compilers, as they are now.
