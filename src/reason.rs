@@ -62,7 +62,7 @@ reasons! {
     Unreadable "UNREADABLE" "The source or a header could not be read." "";
     Changing "CHANGING" "A file changed while it was being read." "";
     Compiler "COMPILER" "The program is not a compiler that mesh knows, or answers to questions about its parts failed." "mesh distributes gcc and clang; name the compiler's own binary.";
-    Wrapper "WRAPPER" "The compiler is a script that runs another program, which may be any." "Name the compiler that it runs, with the options that it adds.";
+    Wrapper "WRAPPER" "The compiler is a script or a small program that runs another one." "Name the compiler that it runs, with the options that it adds.";
     StandIn "STAND_IN" "The program is not a compiler but a link to another launcher (ccache, distcc, icecc or their kin)." "Name the compiler itself; ccache can call mesh (CCACHE_PREFIX=mesh-cc).";
     OtherRoot "OTHER_ROOT" "The command runs in another root, mount namespace or container than the agent." "";
     NoAgent "NO_AGENT" "No agent answered in time." "Run: mesh up";

@@ -3,7 +3,7 @@
 use super::{
     closure::{self, ClosureError, Draft, Proof},
     disk::{Record, Records},
-    probe,
+    probe::{self, IdentityError},
     stamp::Digests,
 };
 use crate::{compiler::invocation::Family, reason::Reason};
@@ -327,7 +327,9 @@ impl Registry {
             Err(error) => {
                 let (reason, seconds) = match error {
                     ClosureError::Changing { .. } => (Reason::Changing, CHANGING_SECONDS),
-                    ClosureError::Script { .. } => (Reason::Wrapper, FAILURE_SECONDS),
+                    ClosureError::Script { .. } | ClosureError::Identity(IdentityError::Wrapper(_)) => {
+                        (Reason::Wrapper, FAILURE_SECONDS)
+                    }
                     _ => (Reason::Compiler, FAILURE_SECONDS),
                 };
                 return fail(slot, reason, error.to_string(), seconds);

@@ -204,6 +204,40 @@ fn a_wrapper_or_a_link_to_a_launcher_is_refused_each_for_its_own_reason() {
     assert!(registry.known().iter().all(|t| t.driver.as_bytes() == b"/usr/bin/gcc"));
 }
 
+/// Buildroot's drivers, among others, are such programs: what they run would be missing in a root of the driver's files.
+#[test]
+fn a_program_that_runs_a_compiler_is_no_compiler_itself() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let registry = Registry::open(dir.path(), None);
+    let mut all = Vec::new();
+    for compiler in ["/usr/bin/gcc", "/usr/bin/clang"] {
+        if !Path::new(compiler).exists() {
+            skipped(&format!("{compiler} is not installed"));
+            continue;
+        }
+        let text = format!(
+            "#include <unistd.h>\nint main(int n, char **v) {{ (void)n; v[0] = \"{compiler}\"; return execv(v[0], v); }}\n"
+        );
+        fs::write(dir.path().join("w.c"), text).expect("written");
+        let name = format!("wrapper-{}", compiler.rsplit('/').next().expect("a name"));
+        let linked = Command::new(compiler).args(["-w", "w.c", "-o", &name]).current_dir(dir.path()).status();
+        assert!(linked.expect("runs").success());
+        all.push(dir.path().join(name));
+    }
+    std::thread::sleep(SETTLED);
+    for wrapper in all {
+        let found = registry.lookup(wrapper.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+        assert_eq!(found.map(|t| t.driver.clone()), Err(LookupError::Local(Reason::Wrapper)), "{}", wrapper.display());
+        let link = dir.path().join("link-cc");
+        let _ = fs::remove_file(&link);
+        let real = if wrapper.ends_with("wrapper-gcc") { "/usr/bin/gcc" } else { "/usr/bin/clang" };
+        symlink(real, &link).expect("linked");
+        // A link to the compiler is the compiler.
+        let found = registry.lookup(link.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+        assert!(matches!(found, Ok(_) | Err(LookupError::Local(Reason::Changing))), "{found:?}");
+    }
+}
+
 #[test]
 fn debians_c89_and_c99_are_scripts_and_said_to_be() {
     let cache = tempfile::tempdir().expect("a directory");
