@@ -165,6 +165,31 @@ fn whatever_is_upgraded_is_another_compiler_at_the_next_question() {
     }
 }
 
+/// From version 16 on clang reads one from beside its driver.
+#[test]
+fn a_configuration_file_that_appears_makes_another_clang() {
+    let Ok(real) = fs::canonicalize("/usr/bin/clang-16") else {
+        skipped("clang-16 is not installed");
+        return;
+    };
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    fs::create_dir(dir.path().join("bin")).expect("made");
+    let clang = dir.path().join("bin/clang");
+    executable(&clang, &fs::read(real).expect("read"));
+    std::thread::sleep(SETTLED);
+    let registry = Registry::open(&dir.path().join("cache"), None);
+    let look = || registry.lookup(clang.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+    let before = look().expect("found");
+    fs::write(dir.path().join("bin/clang.cfg"), "-DNEW\n").expect("written");
+    assert_eq!(look().map(|t| t.fingerprint), Err(LookupError::Local(Reason::Changing)));
+    std::thread::sleep(SETTLED);
+    let after = look().expect("found");
+    let said: Vec<_> = differences(&before.manifest, &after.manifest).iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|line| line.ends_with("/bin/clang.cfg is only there")), "{said:?}");
+    let macros = said.iter().any(|line| line == "macros c: not the same");
+    assert!(macros, "what it defines counts: {said:?}");
+}
+
 fn replace_as(path: &Path) {
     executable(path, &fs::read("/usr/bin/as").expect("read"));
 }
