@@ -213,6 +213,9 @@ impl Agent {
         if self.links.all().is_empty() {
             return Err(Reason::NoPeer);
         }
+        if self.proofs.is_unsafe(toolchain) {
+            return Err(Reason::Unproved);
+        }
         if self.links.matching(toolchain).is_empty() { Err(Reason::NoMatch) } else { Ok(()) }
     }
 }

@@ -93,7 +93,7 @@ struct State {
 #[derive(Debug, Clone)]
 enum Verdict {
     Waiting,
-    Kept(Result<(), String>),
+    Kept(Result<(), Unwhole>),
     /// It could not be tried then.
     NotNow(String, Instant),
 }
@@ -104,13 +104,21 @@ struct Kept {
     fingerprint: Fingerprint,
     /// Mesh's own: another one may take other files for a compiler's.
     version: String,
-    verdict: Result<(), String>,
+    verdict: Result<(), Unwhole>,
+}
+
+/// What a compiler does with nothing but its own files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Unwhole {
+    why: String,
+    /// It succeeds and makes something else: no other machine can be trusted with it, not even one that has it.
+    is_silent: bool,
 }
 
 /// Why a trial is not a success.
 enum Failure {
     /// The files are not enough, or not what decides the output.
-    Differs(String),
+    Differs(Unwhole),
     /// It could not be seen.
     NotNow(String),
 }
@@ -135,8 +143,13 @@ impl Proofs {
         match self.state().verdicts.get(fingerprint) {
             None | Some(Verdict::Waiting) => Proof::Pending,
             Some(Verdict::Kept(Ok(()))) => Proof::Proved,
-            Some(Verdict::Kept(Err(why)) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
+            Some(Verdict::Kept(Err(Unwhole { why, .. })) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
         }
+    }
+
+    /// Whether a compiler was seen to make something else with nothing but its own files, and not to say so.
+    pub(super) fn is_unsafe(&self, fingerprint: &Fingerprint) -> bool {
+        matches!(self.state().verdicts.get(fingerprint), Some(Verdict::Kept(Err(unwhole))) if unwhole.is_silent)
     }
 
     /// Puts a compiler in the queue, unless it is there or its verdict is known; whether somebody must begin to work.
@@ -170,7 +183,9 @@ impl Proofs {
         };
         let verdict = match tried {
             Ok(()) => Verdict::Kept(Ok(())),
-            Err(Failure::Differs(why)) => Verdict::Kept(Err(shortened(why))),
+            Err(Failure::Differs(unwhole)) => {
+                Verdict::Kept(Err(Unwhole { why: shortened(unwhole.why), is_silent: unwhole.is_silent }))
+            }
             Err(Failure::NotNow(why)) => Verdict::NotNow(shortened(why), Instant::now()),
         };
         let is_kept = matches!(verdict, Verdict::Kept(_));
@@ -253,7 +268,9 @@ fn work(agent: &Arc<Agent>, runtime: &Handle) {
         let tried = Trial::new(agent, runtime, &toolchain, &toolchain).and_then(|trial| trial.run());
         match &tried {
             Ok(()) => tracing::info!("{} may be sent to other machines", toolchain.label()),
-            Err(Failure::Differs(why)) => tracing::warn!("{} is not sent to other machines: {why}", toolchain.label()),
+            Err(Failure::Differs(unwhole)) => {
+                tracing::warn!("{} is not sent to other machines: {}", toolchain.label(), unwhole.why);
+            }
             Err(Failure::NotNow(why)) => tracing::info!("{} could not be tried: {why}", toolchain.label()),
         }
         agent.proofs.settle(toolchain.fingerprint, tried);
@@ -266,7 +283,7 @@ fn work(agent: &Arc<Agent>, runtime: &Handle) {
 /// What it sees.
 pub(super) fn try_with(agent: &Arc<Agent>, runtime: &Handle, own: &Toolchain, tried: &Toolchain) -> Result<(), String> {
     let result = Trial::new(agent, runtime, own, tried).and_then(|trial| trial.run());
-    result.map_err(|(Failure::Differs(why) | Failure::NotNow(why))| why)
+    result.map_err(|(Failure::Differs(Unwhole { why, .. }) | Failure::NotNow(why))| why)
 }
 
 /// One compiler's trial.
@@ -365,7 +382,8 @@ impl<'a> Trial<'a> {
         if self.compile_here(sample)? != here {
             return Ok(Err("it is never made the same twice".to_owned()));
         }
-        Err(Failure::Differs(format!("with nothing but its own files, {}: {difference}", sample.name())))
+        let why = format!("with nothing but its own files, {}: {difference}", sample.name());
+        Err(Failure::Differs(Unwhole { why, is_silent: there.answer.success }))
     }
 
     fn request(&self, sample: &Sample) -> Result<Request, Failure> {
@@ -439,7 +457,8 @@ impl<'a> Trial<'a> {
         match ran {
             Ok(ran) => Ok(made(ran.outcome)),
             Err(RunError::Toolchain(ToolchainError::Malformed(error))) => {
-                Err(Failure::Differs(format!("its files cannot be placed: {error}")))
+                let why = format!("its files cannot be placed: {error}");
+                Err(Failure::Differs(Unwhole { why, is_silent: false }))
             }
             Err(error) => Err(Failure::NotNow(error.to_string())),
         }
@@ -490,7 +509,7 @@ mod tests {
     }
 
     fn differs(why: &str) -> Result<(), Failure> {
-        Err(Failure::Differs(why.to_owned()))
+        Err(Failure::Differs(Unwhole { why: why.to_owned(), is_silent: false }))
     }
 
     #[test]
@@ -509,6 +528,21 @@ mod tests {
         assert_eq!(next.of(&fingerprint("c")), Proof::Pending);
         fs::write(cache.path().join(FILE), b"nonsense").expect("written");
         assert_eq!(Proofs::open(cache.path()).of(&fingerprint("a")), Proof::Pending);
+    }
+
+    #[test]
+    fn only_a_compiler_that_silently_makes_something_else_is_kept_from_all_machines() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let proofs = Proofs::open(cache.path());
+        proofs.settle(fingerprint("fails"), differs("it fails"));
+        let silent = Unwhole { why: "x.o differs".to_owned(), is_silent: true };
+        proofs.settle(fingerprint("silent"), Err(Failure::Differs(silent)));
+        proofs.settle(fingerprint("not now"), Err(Failure::NotNow("a file is changing".to_owned())));
+        proofs.settle(fingerprint("whole"), Ok(()));
+        for proofs in [proofs, Proofs::open(cache.path())] {
+            let found = ["fails", "silent", "not now", "whole", "unknown"].map(|n| proofs.is_unsafe(&fingerprint(n)));
+            assert_eq!(found, [false, true, false, false, false]);
+        }
     }
 
     #[test]
@@ -531,7 +565,7 @@ mod tests {
         }
         let state = proofs.state();
         assert!(state.verdicts.len() <= PROOFS_MAX);
-        assert!(state.kept().iter().all(|kept| kept.verdict.as_ref().is_err_and(|w| w.len() <= REASON_BYTES_MAX)));
+        assert!(state.kept().iter().all(|kept| kept.verdict.as_ref().is_err_and(|w| w.why.len() <= REASON_BYTES_MAX)));
     }
 
     #[test]
