@@ -60,6 +60,8 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 const REASON_BYTES_MAX: usize = 512;
 /// How long after it could not be tried a compiler is tried again.
 const RETRY: Duration = Duration::from_secs(600);
+/// Why there is no proof where none can be made.
+const NOWHERE: &str = "this machine cannot isolate a compiler, and no connected one has it";
 /// The priority of whatever a trial runs.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
@@ -96,6 +98,8 @@ enum Verdict {
     Kept(Result<(), Unwhole>),
     /// It could not be tried then.
     NotNow(String, Instant),
+    /// This machine cannot isolate a compiler, and no other one has it.
+    Nowhere,
 }
 
 /// What is on disk of one compiler.
@@ -142,6 +146,7 @@ impl Proofs {
     fn of(&self, fingerprint: &Fingerprint) -> Proof {
         match self.state().verdicts.get(fingerprint) {
             None | Some(Verdict::Waiting) => Proof::Pending,
+            Some(Verdict::Nowhere) => Proof::Unproved(NOWHERE.to_owned()),
             Some(Verdict::Kept(Ok(()))) => Proof::Proved,
             Some(Verdict::Kept(Err(Unwhole { why, .. })) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
         }
@@ -155,17 +160,20 @@ impl Proofs {
     /// Puts a compiler in the queue, unless it is there or its verdict is known; whether somebody must begin to work.
     fn enqueue(&self, toolchain: &Arc<Toolchain>, now: Instant) -> bool {
         let mut state = self.state();
-        match state.verdicts.get(&toolchain.fingerprint) {
-            Some(Verdict::Waiting | Verdict::Kept(_)) => return false,
-            Some(Verdict::NotNow(_, at)) if now < *at + RETRY => return false,
-            Some(Verdict::NotNow(..)) | None => {}
-        }
-        if state.waiting.len() >= PROOFS_MAX {
+        if !state.is_due(&toolchain.fingerprint, now) || state.waiting.len() >= PROOFS_MAX {
             return false;
         }
         state.verdicts.insert(toolchain.fingerprint, Verdict::Waiting);
         state.waiting.push_back(toolchain.clone());
         !std::mem::replace(&mut state.is_working, true)
+    }
+
+    /// There is no machine that could try it now; it is tried as soon as there is one.
+    fn nowhere(&self, fingerprint: Fingerprint) {
+        let mut state = self.state();
+        if state.verdicts.len() < PROOFS_MAX {
+            state.verdicts.entry(fingerprint).or_insert_with(|| Verdict::Nowhere);
+        }
     }
 
     /// The next compiler in the queue; nothing ends the work.
@@ -206,6 +214,15 @@ impl Proofs {
 }
 
 impl State {
+    /// Whether a compiler is to be tried: it was not, or some time ago it could not be.
+    fn is_due(&self, fingerprint: &Fingerprint, now: Instant) -> bool {
+        match self.verdicts.get(fingerprint) {
+            Some(Verdict::Waiting | Verdict::Kept(_)) => false,
+            Some(Verdict::NotNow(_, at)) => now >= *at + RETRY,
+            Some(Verdict::Nowhere) | None => true,
+        }
+    }
+
     fn kept(&self) -> Vec<Kept> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let kept = |(fingerprint, verdict): (&Fingerprint, &Verdict)| match verdict {
@@ -243,6 +260,9 @@ impl Agent {
 
     /// Has a compiler tried in the background, one at a time, unless it was or is about to be.
     pub(super) fn prove(self: &Arc<Self>, toolchain: &Arc<Toolchain>) {
+        if self.server.is_none() && self.links.matching(&toolchain.fingerprint).is_empty() {
+            return self.proofs.nowhere(toolchain.fingerprint);
+        }
         if !self.proofs.enqueue(toolchain, Instant::now()) {
             return;
         }
@@ -466,8 +486,7 @@ impl<'a> Trial<'a> {
 
     fn at_a_peer(&self, job: &mesh_proto::job::Job, closure: &crate::inputs::Closure) -> Result<Outcome, Failure> {
         let Some(link) = self.agent.links.matching(&self.tried.fingerprint).into_iter().next() else {
-            let why = "this machine cannot isolate a compiler, and no connected one has it";
-            return Err(Failure::NotNow(why.to_owned()));
+            return Err(Failure::NotNow(NOWHERE.to_owned()));
         };
         let submitted = self.runtime.block_on(submit::submit(self.agent, &link, job, closure));
         let (outcome, _) =
@@ -543,6 +562,24 @@ mod tests {
             let found = ["fails", "silent", "not now", "whole", "unknown"].map(|n| proofs.is_unsafe(&fingerprint(n)));
             assert_eq!(found, [false, true, false, false, false]);
         }
+    }
+
+    #[test]
+    fn what_nobody_could_try_is_tried_as_soon_as_somebody_can() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let proofs = Proofs::open(cache.path());
+        proofs.nowhere(fingerprint("a"));
+        assert_eq!(proofs.of(&fingerprint("a")), Proof::Unproved(NOWHERE.to_owned()));
+        let now = Instant::now();
+        assert!(proofs.state().is_due(&fingerprint("a"), now));
+        proofs.settle(fingerprint("a"), Err(Failure::NotNow("the agent ends".to_owned())));
+        assert!(
+            !proofs.state().is_due(&fingerprint("a"), now) && proofs.state().is_due(&fingerprint("a"), now + RETRY * 2)
+        );
+        proofs.nowhere(fingerprint("a"));
+        assert_eq!(proofs.of(&fingerprint("a")), Proof::Unproved("the agent ends".to_owned()));
+        proofs.settle(fingerprint("a"), Ok(()));
+        assert!(!proofs.state().is_due(&fingerprint("a"), now + RETRY * 2));
     }
 
     #[test]
