@@ -192,6 +192,7 @@ async fn go(
     let prepared = tokio::task::spawn_blocking(move || measured(|| prepare(&preparing, request, arrived))).await;
     let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
+    record.note = known.note;
     phases.ended("scan", Some(cpu_us));
     let unit = prepared?;
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
@@ -213,6 +214,7 @@ struct Known {
     source: Vec<u8>,
     output: Vec<u8>,
     compiler: String,
+    note: String,
 }
 
 /// A unit of a few lines by which a compiler is tried.
@@ -252,9 +254,12 @@ fn plan_and_close(
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
-    let toolchain = compiler(agent, &request, arrived).map_err(|e| match e {
-        LookupError::NotFound => Reason::Compiler,
-        LookupError::Local(reason) => reason,
+    let toolchain = compiler(agent, &request, arrived).map_err(|e| {
+        known.note = agent.registry.why_refused(&request.program).unwrap_or_default();
+        match e {
+            LookupError::NotFound => Reason::Compiler,
+            LookupError::Local(reason) => reason,
+        }
     })?;
     known.compiler = toolchain.label();
     plain_loader(&request, &toolchain)?;
