@@ -69,7 +69,7 @@ reasons! {
     NoAgent "NO_AGENT" "No agent answered in time." "Run: mesh up";
     NoMesh "NO_MESH" "This machine is in no mesh." "Run: mesh up, then mesh pair or mesh join CODE.";
     NoPeer "NO_PEER" "No other machine of the mesh is connected." "Run: mesh peers";
-    NoMatch "NO_MATCH" "No connected machine has exactly this compiler." "Install the same package on both; mesh peers shows who has what.";
+    NoMatch "NO_MATCH" "No connected machine has exactly this compiler, and none can be sent it." "Run: mesh toolchain";
     PeersBusy "PEERS_BUSY" "All matching machines were busy, and this one was free sooner." "";
     LocalIdle "LOCAL_IDLE" "This machine was free and expected to finish first." "";
     PeerLost "PEER_LOST" "The machine that had the job was lost or refused it, and no other took it." "";
@@ -81,6 +81,8 @@ reasons! {
     ForcedLocal "FORCED_LOCAL" "MESH=off, or a nested mesh, asked for a local compile." "";
     Role "ROLE" "This machine's role does not let it submit." "";
     Leaving "LEAVING" "The agent is shutting down." "";
+    ToolchainComing "TOOLCHAIN_COMING" "No connected machine has this compiler yet; it is being made ready to be sent, or is on its way." "Wait a moment: mesh toolchain shows how far it is.";
+    IllegalInstruction "ILLEGAL_INSTRUCTION" "The compiler met an instruction there that the other machine's processor does not have; that machine is not used for it for an hour." "";
 }
 
 impl core::fmt::Display for Reason {

@@ -231,21 +231,21 @@ pub(super) struct Sample {
 ///
 /// # Errors
 /// Why it never would.
-pub(super) fn sample(agent: &Agent, request: Request) -> Result<Sample, Reason> {
+pub(super) fn sample(agent: &Arc<Agent>, request: Request) -> Result<Sample, Reason> {
     let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
     let unit = plan_and_close(agent, request, arrived, &mut Known::default(), false).map_err(|stays| stays.reason)?;
     Ok(Sample { job: Job { strict: true, ..job(&unit) }, toolchain: unit.view.toolchain, closure: unit.closure })
 }
 
 /// Everything up to the closure; blocking.
-fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
+fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
     let mut known = Known::default();
     let unit = plan_and_close(agent, request, arrived, &mut known, true);
     (known, unit)
 }
 
 fn plan_and_close(
-    agent: &Agent,
+    agent: &Arc<Agent>,
     request: Request,
     arrived: Arrived,
     known: &mut Known,
@@ -279,7 +279,7 @@ fn plan_and_close(
         return Err(Reason::UnknownOption.into());
     }
     if goes_out {
-        agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+        agent.may_go_out(&toolchain).map_err(|reason| Stays { reason, fallback: true })?;
     }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
@@ -428,6 +428,11 @@ async fn run_remotely(
         drop(freed);
         phases.ended("remote", None);
         match ran {
+            Ok((outcome, _)) if retry::is_illegal_instruction(&outcome) => {
+                link.shipments.quarantine(job.toolchain, Instant::now());
+                tracing::warn!("{} cannot run {}: illegal instruction", link.name(), record.compiler);
+                return Err(fallback(Reason::IllegalInstruction));
+            }
             Ok((outcome, bytes)) => {
                 record.ran_on = Some(link.name());
                 let there = [

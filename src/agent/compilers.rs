@@ -7,6 +7,7 @@
 use super::Agent;
 use crate::{
     compiler::plan::Language,
+    config,
     inputs::{Basis, Graph, Tick},
     reason::Reason,
     toolchain::{LookupError, Toolchain},
@@ -115,6 +116,9 @@ impl<K: Hash + Eq, V: Clone> Answers<K, V> {
 
 /// Finds the compilers that this machine lends and keeps up with their upgrades, in the background.
 pub(super) async fn lend(agent: Arc<Agent>) {
+    if agent.config.compilers == config::Compilers::None {
+        return;
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| p.is_absolute()).collect();
     for dir in USUAL_DIRS.iter().map(PathBuf::from) {

@@ -15,7 +15,7 @@ use super::{
 use crate::compiler::invocation::Family;
 use mesh_proto::{
     path::AbsPath,
-    toolchain::{Manifest, NEEDS_FACT, Needs, Part, PartNode},
+    toolchain::{FAMILY_FACT, Manifest, NEEDS_FACT, Needs, Part, PartNode, VERSION_FACT},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -159,6 +159,8 @@ pub(super) fn close(
         ("about".to_owned(), identity.about.clone()),
         ("macros c".to_owned(), identity.macros.0.to_vec()),
         ("target".to_owned(), identity.triple.clone().into_bytes()),
+        (FAMILY_FACT.to_owned(), identity.family.name().into()),
+        (VERSION_FACT.to_owned(), identity.version.clone().into_bytes()),
     ];
     let search_dirs = search.question("-print-search-dirs")?;
     let programs = search_dirs_line(&search_dirs, "programs");
