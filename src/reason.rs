@@ -64,6 +64,7 @@ reasons! {
     Compiler "COMPILER" "The program is not a compiler that mesh knows, or answers to questions about its parts failed." "mesh distributes gcc and clang; name the compiler's own binary.";
     Wrapper "WRAPPER" "The compiler is a script or a small program that runs another one." "Name the compiler that it runs, with the options that it adds.";
     StandIn "STAND_IN" "The program is not a compiler but a link to another launcher (ccache, distcc, icecc or their kin)." "Name the compiler itself; ccache can call mesh (CCACHE_PREFIX=mesh-cc).";
+    Unproved "UNPROVED" "With nothing but its own files this compiler makes something else than here, so no other machine is trusted with it." "mesh toolchain shows what differed.";
     OtherRoot "OTHER_ROOT" "The command runs in another root, mount namespace or container than the agent." "";
     NoAgent "NO_AGENT" "No agent answered in time." "Run: mesh up";
     NoMesh "NO_MESH" "This machine is in no mesh." "Run: mesh up, then mesh pair or mesh join CODE.";

@@ -252,12 +252,10 @@ fn plan_and_close(
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
-    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
-    let toolchain =
-        agent.compiler(&request.program, &cwd, path_var, (arrived.at, arrived.tick)).map_err(|e| match e {
-            LookupError::NotFound => Reason::Compiler,
-            LookupError::Local(reason) => reason,
-        })?;
+    let toolchain = compiler(agent, &request, arrived).map_err(|e| match e {
+        LookupError::NotFound => Reason::Compiler,
+        LookupError::Local(reason) => reason,
+    })?;
     known.compiler = toolchain.label();
     plain_loader(&request, &toolchain)?;
     let invocation = Invocation {
@@ -288,6 +286,12 @@ fn plan_and_close(
         agent.records().asked_compiler();
     }
     Ok(Unit { view, closure, argv, strict: rung != Rung::Graph })
+}
+
+/// The compiler that a request means now.
+fn compiler(agent: &Agent, request: &Request, arrived: Arrived) -> Result<Arc<Toolchain>, LookupError> {
+    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
+    agent.compiler(&request.program, &request.cwd, path_var, (arrived.at, arrived.tick))
 }
 
 /// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
@@ -495,8 +499,13 @@ fn job(unit: &Unit) -> Job {
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
-    let (view, now) = (&unit.view, agent.arrivals.arrive());
-    if !agent.graph().still_fresh(&view.want(now), &unit.closure) {
+    let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
+    if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
+        return Err(fallback(Reason::Changing));
+    }
+    // Upgraded meanwhile, its headers with it perhaps: some of the inputs may be the new ones'.
+    let is_same = |found: Arc<Toolchain>| found.fingerprint == view.toolchain.fingerprint;
+    if !compiler(agent, &view.request, now).is_ok_and(is_same) {
         return Err(fallback(Reason::Changing));
     }
     let object = unit.real_path(&view.plan.output);

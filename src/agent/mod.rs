@@ -223,6 +223,9 @@ impl Agent {
         if self.links.all().is_empty() {
             return Err(Reason::NoPeer);
         }
+        if self.proofs.is_unsafe(&toolchain.fingerprint) {
+            return Err(Reason::Unproved);
+        }
         let spread = self.spread(toolchain);
         match spread {
             _ if !self.links.matching(&toolchain.fingerprint).is_empty() => Ok(()),

@@ -360,3 +360,36 @@ fn native_flags_are_written_out_by_the_driver() {
         assert_eq!(native_trace(&toolchain, &question("--no-such-option")), Err(Reason::NativeArch), "{program}");
     }
 }
+
+#[test]
+fn what_native_stands_for_is_the_same_command_for_every_family() {
+    use mesh::compiler::native::{question, substitute};
+    let cache = tempfile::tempdir().expect("a directory");
+    let registry = registry(cache.path());
+    let words = |line: &str| line.split(' ').map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>();
+    for program in ["gcc", "g++", "clang", "clang-16"] {
+        let Some(toolchain) = lookup(&registry, program) else { continue };
+        for options in ["-march=native", "-march=native -mtune=native", "-mtune=native", "-mno-avx -march=native -mbmi"]
+        {
+            let command = words(&format!("{program} -O2 {options} -c x.c -o x.o"));
+            let native: Vec<usize> = (0..command.len()).filter(|at| command[*at].ends_with(b"=native")).collect();
+            let asked = question(&command, &native, toolchain.family);
+            let answer = native_trace(&toolchain, &asked.argv[1..]).expect("an answer");
+            let expansion = asked.expansion(&answer).unwrap_or_else(|| panic!("{program} {options} is not understood"));
+            let expanded = native_trace(&toolchain, &asked.with(&expansion)[1..]).expect("an answer");
+            let agree = asked.agree(&answer, &expanded);
+            // clang moves the command's own features behind the others: such a unit stays here.
+            let is_sure = toolchain.family == Family::Gcc || !options.contains("-mno-avx");
+            assert!(agree || !is_sure, "{program} {options}");
+            let whole = substitute(&command, &native, &expansion);
+            assert!(!whole.iter().any(|word| word.ends_with(b"=native")), "{program} {options}");
+        }
+    }
+    // A compiler for another processor knows of no native one.
+    if let Some(cross) = lookup(&registry, "aarch64-linux-gnu-gcc") {
+        let command = words("aarch64-linux-gnu-gcc -march=native -c x.c");
+        let asked = question(&command, &[1], cross.family);
+        let answer = native_trace(&cross, &asked.argv[1..]);
+        assert!(answer.map_or(true, |answer| asked.expansion(&answer).is_none()));
+    }
+}

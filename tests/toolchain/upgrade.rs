@@ -219,6 +219,11 @@ fn a_wrapper_or_a_link_to_a_launcher_is_refused_each_for_its_own_reason() {
             Err(other) => skipped(&format!("gcc: {other}")),
         }
     }
+    if let Some(gcc) = Gcc::new() {
+        fs::write(gcc.parts.join("specs"), "%include_noerr <more.specs>\n\n").expect("written");
+        let found = gcc.look(&registry).map(|toolchain| toolchain.driver.clone());
+        assert_eq!(found, Err(LookupError::Local(Reason::Compiler)), "what the specs take in is not known");
+    }
     let stranger = dir.path().join("cc");
     executable(&stranger, &fs::read("/bin/true").expect("read"));
     assert_eq!(look(&stranger), Err(LookupError::Local(Reason::Compiler)));
