@@ -72,7 +72,7 @@ impl Begun {
 /// # Errors
 /// Always.
 pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Capable, NoSandbox> {
-    Err(NoSandbox { why: SandboxError::Unsupported.to_string() })
+    Err(NoSandbox::before(SandboxError::Unsupported.to_string()))
 }
 
 /// Refuses: there is no sandbox on this system, and nothing runs without one.

@@ -1,10 +1,11 @@
 //! The agent's side of one job: starts it, reads what it prints, and ends it when it must end (DO).
 
 use super::{
-    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
+    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, Rung, SandboxError, Step, Tried,
     policy::{Identities, Identity, Inputs, Limits, Policy, Without},
     template::Template,
     wire::{self, Inbox, Report, Start},
+    workshop::Remains,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -36,10 +37,12 @@ pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Fi
     let child = command.spawn().map_err(SandboxError::Spawn)?;
     // Closes this process's copies of the job's ends: else their end would never be seen.
     drop(command);
+    // Dropped after the job's end, whatever that is.
+    let remains = matches!(policy.identity, Identity::Chroot { .. }).then(|| Remains::of(policy));
     let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams);
     // A child that died early is reported by what follows, with more to say than this error.
     let _ = wire::send(begun.control.as_fd(), &Start::Job(policy), &[]);
-    begun.finish(cancelled)
+    begun.finish(cancelled).map(|finished| Finished { remains, ..finished })
 }
 
 /// The two ends of a socket between the agent and one of its processes.
@@ -69,8 +72,7 @@ pub(super) fn begin(template: &Arc<Template>, policy: &Policy) -> Result<Begun, 
 /// # Errors
 /// The step that failed, as a reason for people.
 pub fn probe(mesh: &Path, scratch: &Path) -> Result<Capable, NoSandbox> {
-    let failed = |why: String| NoSandbox { why };
-    let program = tiny::program().ok_or_else(|| failed("no sandbox for this processor is known".to_owned()))?;
+    let program = tiny::program().ok_or_else(|| NoSandbox::before("no sandbox for this processor is known"))?;
     let base = scratch.join(format!("probe-{}", std::process::id()));
     let made = || -> io::Result<()> {
         std::fs::create_dir_all(&base)?;
@@ -78,27 +80,46 @@ pub fn probe(mesh: &Path, scratch: &Path) -> Result<Capable, NoSandbox> {
         std::fs::write(&file, program)?;
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
     };
-    let result = made().map_err(|error| failed(format!("its folder cannot be written: {error}")));
-    let result = result.and_then(|()| {
-        let candidates = Identities::candidates(rustix::process::geteuid().is_root());
-        let mut tried = candidates.iter().map(|identities| try_identities(mesh, &base, *identities));
-        // If none works, the first reason is the one that matters.
-        tried.clone().find(Result::is_ok).or_else(|| tried.next()).unwrap_or_else(|| Err(failed(String::new())))
-    });
+    let result = match made() {
+        Ok(()) => try_all(mesh, &base),
+        Err(error) => Err(NoSandbox::before(format!("its folder cannot be written: {error}"))),
+    };
     // Best effort: the next probe makes it anew.
     let _ = std::fs::remove_dir_all(&base);
     result
 }
 
-fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Capable, NoSandbox> {
-    let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| NoSandbox { why: errno.to_string() })?;
+/// Tries one rung after the other, best first.
+fn try_all(mesh: &Path, base: &Path) -> Result<Capable, NoSandbox> {
+    let mut tried: Vec<Tried> = Vec::new();
+    for identities in Identities::candidates(rustix::process::geteuid().is_root()) {
+        match try_identities(mesh, base, *identities) {
+            Ok(enforced) => return Ok(Capable { identities: *identities, enforced }),
+            // Of one rung the first form's reason is the one that matters.
+            Err((step, why)) if tried.iter().all(|tried| tried.rung != identities.rung()) => {
+                tried.push(Tried { rung: identities.rung(), step, why });
+            }
+            Err(_) => {}
+        }
+    }
+    let why: Vec<&str> = tried.iter().map(|tried| tried.why.as_str()).collect();
+    Err(NoSandbox { why: why.join("; and without namespaces: "), tried })
+}
+
+fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Enforced, (Option<Step>, String)> {
+    let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| (None, errno.to_string()))?;
+    // Where the root is a directory on disk, that must tell names apart as the client's does.
+    if identities.rung() == Rung::Container && base.join("PROBE").exists() {
+        return Err((None, "its folder's file system does not tell upper from lower case".to_owned()));
+    }
     let policy = probe_policy(base, identities.of_slot(0));
     match run(mesh, &policy, cancelled.as_fd()) {
-        Ok(Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. }) => Ok(Capable { identities, enforced }),
-        Ok(Finished { exit, .. }) => {
-            Err(NoSandbox { why: format!("the smallest program did not run in it ({exit:?})") })
+        Ok(Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. }) => Ok(enforced),
+        Ok(Finished { exit, .. }) => Err((None, format!("the smallest program did not run in it ({exit:?})"))),
+        Err(error) => {
+            let step = if let SandboxError::Setup { step, .. } = &error { Some(*step) } else { None };
+            Err((step, error.to_string()))
         }
-        Err(error) => Err(NoSandbox { why: error.to_string() }),
     }
 }
 
@@ -240,7 +261,7 @@ impl Begun {
             (Err(_), _) => self.end(),
         }
         let (exit, cost, layer, enforced) = ended?;
-        Ok(Finished { exit, text: self.text, cost, layer, enforced })
+        Ok(Finished { exit, text: self.text, cost, layer, remains: None, enforced })
     }
 
     /// Reads reports and output until all of the job's ends are closed, which is when its last process is gone.

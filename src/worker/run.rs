@@ -9,7 +9,7 @@ use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
 use crate::compiler::invocation::Family;
 use crate::env;
-use crate::sandbox::policy::{Inputs, Limits, Without};
+use crate::sandbox::policy::{Identity, Inputs, Limits, Without};
 use crate::sandbox::{self, Capable, Enforced, Finished, NoSandbox, SandboxError, Step};
 use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
@@ -163,7 +163,7 @@ impl Worker {
     /// # Errors
     /// Why it cannot: then the machine must not serve.
     pub fn new(mesh: &Path, cache: &Path) -> Result<Self, NoSandbox> {
-        let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox { why: error.to_string() })?;
+        let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox::before(error.to_string()))?;
         let capable = sandbox::probe(mesh, &cache.join(layout::TOOLCHAINS))?;
         Ok(Self {
             mesh: mesh.to_owned(),
@@ -266,8 +266,9 @@ impl Worker {
         let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
         let ended = Instant::now();
         let overlay = finished.enforced.overlay;
+        let owner = matches!(policy.identity, Identity::Chroot { .. }).then(|| policy.identity.id());
         let there = Placed::new(&entries, order.toolchain, &output_dirs, &temp_dirs);
-        let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay };
+        let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay, owner };
         outcome(finished, &known, Form::Strict, started, ended)
     }
 
@@ -319,7 +320,7 @@ impl Worker {
         let layer = finished.layer.try_clone().map_err(|_| NotMirrored::Missed)?;
         let has_succeeded = finished.exit == sandbox::Exit::Code(0);
         let (output_dirs, temp_dirs) = begun.directories();
-        let known = Known { there: &begun, output_dirs, temp_dirs, overlay: true };
+        let known = Known { there: &begun, output_dirs, temp_dirs, overlay: true, owner: None };
         let ran = outcome(finished, &known, Form::Mirror, started, ended).map_err(|_| NotMirrored::Missed)?;
         // What a compiler says that fails is said by the client's own.
         if has_succeeded {

@@ -8,6 +8,7 @@
 
 mod collect;
 mod compile;
+mod container;
 mod cost;
 mod escape;
 mod kill;
