@@ -38,9 +38,6 @@ const GONE_WAIT: Duration = Duration::from_secs(5);
 const GONE_INTERVAL: Duration = Duration::from_millis(1);
 /// Looks after which what seems to be left may be what nobody waits for.
 const GONE_LOOKS: u32 = 20;
-/// What the process that kills tells its parent: there was somebody, and there was nobody.
-const SOMEBODY: u8 = 0;
-const NOBODY: u8 = 3;
 
 /// The warden, from the agent's word to the job's last process.
 pub(super) fn warden(policy: &Policy, control: &OwnedFd) -> Result<(), Fault> {
@@ -50,7 +47,9 @@ pub(super) fn warden(policy: &Policy, control: &OwnedFd) -> Result<(), Fault> {
     rustix::process::set_parent_process_death_signal(None).map_err(at(Step::Session))?;
     // Before there is anybody who could be left behind.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).map_err(at(Step::Session))?;
-    // What an earlier warden could not end, because it was killed itself, would be in this job's root.
+    // Held until this process ends. Another agent in this container counts its users from the same one on.
+    let _claim = claim(id)?;
+    // What an earlier warden could not end, because it was killed itself.
     end_all(id)?;
     rustix::process::umask(Mode::empty());
     let root = build(policy, id)?;
@@ -199,53 +198,50 @@ fn check_disk(root: &OwnedFd, policy: &Policy, before: &StatVfs) -> Result<(), F
     if is_over && !policy.without.limits { Err(fault(Step::Place, b"", Errno::NOSPC)) } else { Ok(()) }
 }
 
+/// Makes sure that no other job has this user, for as long as this process lives: by a name that only one can have.
+fn claim(id: u32) -> Result<OwnedFd, Fault> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+    let failed = at(Step::Claim);
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(&failed)?;
+    let name = SocketAddrUnix::new_abstract_name(format!("mesh-job-{id}").as_bytes()).map_err(&failed)?;
+    bind(&socket, &name).map_err(&failed)?;
+    Ok(socket)
+}
+
 /// Ends every process of a job's user, and waits until none is left.
 fn end_all(id: u32) -> Result<(), Fault> {
     let failed = at(Step::Wait);
     let until = Instant::now() + GONE_WAIT;
-    let mut looks = 0;
-    loop {
-        let killer = match linux::fork().map_err(&failed)? {
-            Some(killer) => killer,
-            None => linux::exit_now(kill_all(id).map_or(linux::FAILED, i32::from)),
-        };
-        let said = loop {
-            match linux::wait_one().map_err(&failed)? {
-                (pid, exit, _) if pid == killer => break exit,
-                // One of the job's, which is what is hoped for.
-                _ => {}
-            }
-        };
+    let user = rustix::process::Uid::from_raw(id);
+    for look in 0_u32.. {
+        // What of the job has ended is this process's to wait for.
         while linux::wait_any().unwrap_or(None).is_some() {}
-        match said {
-            Exit::Code(NOBODY) => return Ok(()),
-            Exit::Code(SOMEBODY) => {}
-            // It could not become the job's user: then nobody can.
-            _ => return Err(fault(Step::Privileges, b"", Errno::PERM)),
-        }
-        looks += 1;
+        match rustix::process::getpriority_user(user) {
+            Err(Errno::SRCH) => return Ok(()),
+            other => other.map_err(&failed)?,
+        };
         // One that ended under an earlier warden is a zombie of whoever is the container's first process, who may never
         // wait for it. It runs no more.
-        if looks > GONE_LOOKS && !is_anybody_alive(id) {
+        if look > GONE_LOOKS && !is_anybody_alive(id) {
             return Ok(());
         }
         if Instant::now() > until {
             return Err(fault(Step::Wait, b"", Errno::TIMEDOUT));
         }
+        if linux::fork().map_err(&failed)?.is_none() {
+            linux::exit_now(kill_all(id).map_or(linux::FAILED, |()| 0));
+        }
         std::thread::sleep(GONE_INTERVAL);
     }
+    Ok(())
 }
 
 /// Kills all processes of a user, as that user. The killer's real and saved ids are others, which no job has: so the
-/// job cannot signal it.
-fn kill_all(id: u32) -> Result<u8, Errno> {
+/// job cannot signal it. No child of one that is killed appears later: the kernel lets none be made under the signal.
+fn kill_all(id: u32) -> Result<(), Errno> {
     let (own, job) = (rustix::process::Uid::from_raw(Identity::killer(id)), rustix::process::Uid::from_raw(id));
     rustix::thread::set_thread_res_uid(own, job, own)?;
-    match linux::kill_everybody() {
-        Ok(()) => Ok(SOMEBODY),
-        Err(Errno::SRCH) => Ok(NOBODY),
-        Err(errno) => Err(errno),
-    }
+    linux::kill_everybody()
 }
 
 /// Whether a process of a user runs, by this machine's own list.

@@ -10,6 +10,18 @@ use std::{os::fd::BorrowedFd, path::Path, sync::Arc};
 #[derive(Debug)]
 pub enum Template {}
 
+/// What is left of a job, of which there is none on this system.
+#[derive(Debug)]
+pub enum Remains {}
+
+impl Remains {
+    /// The user that the job was.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        match *self {}
+    }
+}
+
 /// A job that has begun, of which there is none on this system.
 #[derive(Debug)]
 pub enum Begun {}

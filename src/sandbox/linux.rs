@@ -469,26 +469,11 @@ pub(super) fn child_signals() -> Result<OwnedFd, Errno> {
 
 /// Reaps one child that has ended, if there is one: who, how, and what it and those it waited for have cost.
 pub(super) fn wait_any() -> Result<Option<(Pid, Exit, Cost)>, Errno> {
-    wait_for_child(libc::WNOHANG)
-}
-
-/// Waits until a child ends, and reaps it.
-pub(super) fn wait_one() -> Result<(Pid, Exit, Cost), Errno> {
-    loop {
-        match wait_for_child(0) {
-            Ok(Some(ended)) => return Ok(ended),
-            Ok(None) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-fn wait_for_child(flags: i32) -> Result<Option<(Pid, Exit, Cost)>, Errno> {
     let mut status = 0;
     // SAFETY: a `rusage` of zeroes is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right type.
-    let pid = unsafe { libc::wait4(-1, &raw mut status, flags, &raw mut usage) };
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
     if pid < 0 {
         return Err(last_errno());
     }

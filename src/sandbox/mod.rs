@@ -46,7 +46,7 @@ mod wire;
 mod workshop;
 
 #[cfg(not(target_os = "linux"))]
-pub use fallback::{Begun, Template, child_main, probe, run};
+pub use fallback::{Begun, Remains, Template, child_main, probe, run};
 #[cfg(target_os = "linux")]
 pub use linux::child_main;
 #[cfg(target_os = "linux")]
@@ -183,6 +183,9 @@ pub enum Step {
     /// A new session, the death signal, the out-of-memory score.
     #[error("leave the agent's session")]
     Session,
+    /// A user that no other job has.
+    #[error("have its user for itself")]
+    Claim,
     /// The namespaces.
     #[error("enter namespaces of its own")]
     Namespaces,

@@ -157,6 +157,8 @@ pub const FIRST_USER: u32 = 1_990_000_000;
 /// The same where only the lowest ids exist, as in a container whose root is an ordinary user outside: the last ones, of
 /// which a container's distribution hands out none, with room for two for each slot that an agent may have.
 pub const FIRST_LOW_USER: u32 = 57_300;
+/// How far apart the users of two agents in one container are: each counts its own from the first on.
+const USERS_ASIDE: u32 = 512;
 /// What the system calls nobody: what a job sees itself as in a user namespace.
 pub const NOBODY: u32 = 65_534;
 
@@ -219,6 +221,15 @@ impl Identity {
     pub fn id(self) -> u32 {
         match self {
             Self::User { id } | Self::Namespace { id } | Self::Chroot { id } => id,
+        }
+    }
+
+    /// Another identity that does as well, where this one is another agent's on the same machine.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        match self {
+            Self::Chroot { id } => Self::Chroot { id: id + USERS_ASIDE },
+            other => other,
         }
     }
 

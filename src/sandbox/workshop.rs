@@ -32,18 +32,27 @@ pub(super) fn root(policy: &Policy) -> PathBuf {
 
 /// What is left of a job's root on this machine; removed when this is dropped.
 #[derive(Debug)]
-pub struct Remains(PathBuf);
+pub struct Remains {
+    root: PathBuf,
+    owner: u32,
+}
 
 impl Remains {
     pub(super) fn of(policy: &Policy) -> Self {
-        Self(root(policy))
+        Self { root: root(policy), owner: policy.identity.id() }
+    }
+
+    /// The user that the job was: whatever else lies in its root was there before.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 }
 
 impl Drop for Remains {
     fn drop(&mut self) {
         // The next job of this identity tries once more, and says so if it cannot.
-        let _ = remove(&self.0);
+        let _ = remove(&self.root);
     }
 }
 

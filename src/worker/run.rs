@@ -9,7 +9,7 @@ use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
 use crate::compiler::invocation::Family;
 use crate::env;
-use crate::sandbox::policy::{Identity, Inputs, Limits, Without};
+use crate::sandbox::policy::{Inputs, Limits, Without};
 use crate::sandbox::{self, Capable, Enforced, Finished, NoSandbox, SandboxError, Step};
 use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
@@ -266,7 +266,7 @@ impl Worker {
         let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
         let ended = Instant::now();
         let overlay = finished.enforced.overlay;
-        let owner = matches!(policy.identity, Identity::Chroot { .. }).then(|| policy.identity.id());
+        let owner = finished.remains.as_ref().map(sandbox::Remains::owner);
         let there = Placed::new(&entries, order.toolchain, &output_dirs, &temp_dirs);
         let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay, owner };
         outcome(finished, &known, Form::Strict, started, ended)
