@@ -104,10 +104,18 @@ fn attempted(without: Without, program: &Path, args: &[&str]) -> (u8, String) {
     result(&finished)
 }
 
+/// Whether root has run this suite, and it runs as an ordinary user now.
+fn is_once_more() -> bool {
+    std::env::var_os("MESH_TEST_BIN").is_some()
+}
+
 macro_rules! needs_root {
     () => {
         if !is_root() {
-            return skip("not root: this rung is root's in a container");
+            // As an ordinary user the suite runs once more: there it is no gap.
+            return if !is_once_more() {
+                skip("not root: this rung is root's in a container")
+            };
         }
         if attempt().is_none() {
             return;
