@@ -67,7 +67,10 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
     let mut inbox = wire::Inbox::default();
     let start: Start =
         wire::receive(control.as_fd(), &mut inbox).map_err(|_| fault(Step::Policy, b"", Errno::PROTO))?;
-    if let Start::Job(policy) = &start
+    if let Start::Job(_, true) = &start {
+        enter_group(inbox.take_fd())?;
+    }
+    if let Start::Job(policy, _) = &start
         && matches!(policy.identity, Identity::Chroot { .. })
     {
         return container::warden(policy, control);
@@ -76,7 +79,7 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
     let _ =
         std::fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").map(|mut f| f.write_all(OOM_SCORE));
     match start {
-        Start::Job(policy) => {
+        Start::Job(policy, _) => {
             enter_namespaces(policy.identity, UnshareFlags::NEWPID)?;
             warden(&policy, control, None)
         }
@@ -85,6 +88,12 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
             template_child::serve(&mould, control, inbox)
         }
     }
+}
+
+/// Goes into the job's control group, before there is anything that the group should count.
+fn enter_group(door: Option<OwnedFd>) -> Result<(), Fault> {
+    let door = door.ok_or_else(|| fault(Step::Group, b"", Errno::PROTO))?;
+    rustix::io::write(&door, b"0").map(drop).map_err(at(Step::Group))
 }
 
 pub(super) fn report_fault(control: &OwnedFd, fault: Fault) -> i32 {
@@ -110,6 +119,7 @@ pub(super) fn warden_of_template(
     policy: &Policy,
     filters: &confine::Filters,
     [stdout, stderr, control]: [OwnedFd; 3],
+    door: Option<OwnedFd>,
     template: Pid,
 ) -> ! {
     let begin = || {
@@ -121,6 +131,9 @@ pub(super) fn warden_of_template(
             return Err(fault(Step::Session, b"", Errno::PIPE));
         }
         rustix::process::setsid().map_err(at(Step::Session))?;
+        if door.is_some() {
+            enter_group(door)?;
+        }
         rustix::stdio::dup2_stdout(&stdout).map_err(at(Step::Session))?;
         rustix::stdio::dup2_stderr(&stderr).map_err(at(Step::Session))?;
         close_all_but(&control);

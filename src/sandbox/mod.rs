@@ -18,6 +18,8 @@
 //! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]). Or it becomes a
 //! [`Template`], which holds the inputs of many jobs of one client and forks for each.
 
+#[cfg(target_os = "linux")]
+pub mod cgroup;
 pub mod needs;
 pub mod policy;
 
@@ -45,12 +47,14 @@ mod wire;
 #[cfg(target_os = "linux")]
 mod workshop;
 
+#[cfg(target_os = "linux")]
+pub use cgroup::{Group, Groups};
 #[cfg(not(target_os = "linux"))]
-pub use fallback::{Begun, Remains, Template, child_main, probe, run};
+pub use fallback::{Begun, Group, Groups, Remains, Template, child_main, probe, run, run_in};
 #[cfg(target_os = "linux")]
 pub use linux::child_main;
 #[cfg(target_os = "linux")]
-pub use parent::{Begun, probe, run};
+pub use parent::{Begun, probe, run, run_in};
 #[cfg(target_os = "linux")]
 pub use template::Template;
 #[cfg(target_os = "linux")]
@@ -183,6 +187,9 @@ pub enum Step {
     /// A new session, the death signal, the out-of-memory score.
     #[error("leave the agent's session")]
     Session,
+    /// The job's control group.
+    #[error("enter its control group")]
+    Group,
     /// A user that no other job has.
     #[error("have its user for itself")]
     Claim,
@@ -273,6 +280,9 @@ pub enum SandboxError {
     /// The job's processes are gone without a word: killed from outside, most likely for want of memory.
     #[error("the job's processes were killed")]
     Lost,
+    /// The kernel killed it because it had all the memory that it may have.
+    #[error("the job had all the memory that it may have")]
+    Memory,
     /// Its wall time was over.
     #[error("the job passed its wall time")]
     Wall,

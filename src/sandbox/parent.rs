@@ -1,7 +1,7 @@
 //! The agent's side of one job: starts it, reads what it prints, and ends it when it must end (DO).
 
 use super::{
-    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, Rung, SandboxError, Step, Tried,
+    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, Group, NoSandbox, Rung, SandboxError, Step, Tried,
     policy::{Identities, Identity, Inputs, Limits, Policy, Without},
     template::Template,
     wire::{self, Inbox, Report, Start},
@@ -33,20 +33,38 @@ const READ_BYTES: usize = 64 << 10;
 /// # Errors
 /// Whatever kept the job from ending by itself. When this returns, no process of the job is left.
 pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+    run_in(mesh, policy, None, cancelled)
+}
+
+/// The same in a control group of its own.
+///
+/// # Errors
+/// Whatever kept the job from ending by itself; that it was out of memory, if the group says so.
+pub fn run_in(
+    mesh: &Path,
+    policy: &Policy,
+    group: Option<&Arc<Group>>,
+    cancelled: BorrowedFd<'_>,
+) -> Result<Finished, SandboxError> {
     let mut policy = Cow::Borrowed(policy);
     for _ in 1..USERS_TRIED {
-        match run_as(mesh, &policy, cancelled) {
+        match run_as(mesh, &policy, group, cancelled) {
             Err(SandboxError::Setup { step: Step::Claim, .. }) => {}
             other => return other,
         }
         let beside = policy.identity.beside();
         policy.to_mut().identity = beside;
     }
-    run_as(mesh, &policy, cancelled)
+    run_as(mesh, &policy, group, cancelled)
 }
 
 /// Runs one job as who its policy says.
-fn run_as(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+fn run_as(
+    mesh: &Path,
+    policy: &Policy,
+    group: Option<&Arc<Group>>,
+    cancelled: BorrowedFd<'_>,
+) -> Result<Finished, SandboxError> {
     let (control, theirs) = channel()?;
     let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
     let mut command = command(mesh, theirs);
@@ -56,9 +74,10 @@ fn run_as(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Fin
     drop(command);
     // Dropped after the job's end, whatever that is.
     let remains = matches!(policy.identity, Identity::Chroot { .. }).then(|| Remains::of(policy));
-    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams);
+    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams, group.cloned());
     // A child that died early is reported by what follows, with more to say than this error.
-    let _ = wire::send(begun.control.as_fd(), &Start::Job(policy), &[]);
+    let door: Vec<BorrowedFd<'_>> = group.and_then(|group| group.door()).map(AsFd::as_fd).into_iter().collect();
+    let _ = wire::send(begun.control.as_fd(), &Start::Job(policy, !door.is_empty()), &door);
     begun.finish(cancelled).map(|finished| Finished { remains, ..finished })
 }
 
@@ -76,11 +95,17 @@ pub(super) fn command(mesh: &Path, control: OwnedFd) -> Command {
 }
 
 /// Begins a job in a template. What it prints and reports comes to the agent directly.
-pub(super) fn begin(template: &Arc<Template>, policy: &Policy) -> Result<Begun, SandboxError> {
+pub(super) fn begin(
+    template: &Arc<Template>,
+    policy: &Policy,
+    group: Option<Arc<Group>>,
+) -> Result<Begun, SandboxError> {
     let (control, theirs) = channel()?;
     let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
-    template.send_job(policy, [outputs.stdout.as_fd(), outputs.stderr.as_fd(), theirs.as_fd()])?;
-    Ok(Begun::new(policy, Warden::Template(Arc::clone(template)), control, outputs.streams))
+    let mut fds = vec![outputs.stdout.as_fd(), outputs.stderr.as_fd(), theirs.as_fd()];
+    fds.extend(group.as_ref().and_then(|group| group.door()).map(AsFd::as_fd));
+    template.send_job(policy, &fds)?;
+    Ok(Begun::new(policy, Warden::Template(Arc::clone(template)), control, outputs.streams, group))
 }
 
 /// Runs the smallest real job there is, a program of three instructions, in a root of its own. It fails at the step at
@@ -253,16 +278,24 @@ pub struct Begun {
     streams: Vec<(bool, OwnedFd)>,
     text: Vec<Chunk>,
     text_bytes: u64,
+    /// Its control group, which ends with the last to hold it.
+    group: Option<Arc<Group>>,
 }
 
 /// What [`Begun::follow`] has learned.
 type Ended = (Exit, Cost, OwnedFd, Enforced);
 
 impl Begun {
-    fn new(policy: &Policy, warden: Warden, control: OwnedFd, streams: Vec<(bool, OwnedFd)>) -> Self {
+    fn new(
+        policy: &Policy,
+        warden: Warden,
+        control: OwnedFd,
+        streams: Vec<(bool, OwnedFd)>,
+        group: Option<Arc<Group>>,
+    ) -> Self {
         let deadline = Instant::now() + Duration::from_millis(policy.limits.wall_ms);
         let text_bytes_max = policy.limits.text_bytes;
-        Self { warden, deadline, text_bytes_max, control, streams, text: Vec::new(), text_bytes: 0 }
+        Self { warden, deadline, text_bytes_max, control, streams, text: Vec::new(), text_bytes: 0, group }
     }
 
     /// Waits for the job's end on this thread. When `cancelled` becomes readable or hangs up, the job is killed.
@@ -276,6 +309,10 @@ impl Begun {
             // It has closed its end of the socket, which it does by ending.
             (Ok(_), Warden::Template(_)) => {}
             (Err(_), _) => self.end(),
+        }
+        // A driver says of a compiler that was killed that it failed: that is not what it says at home.
+        if self.group.as_ref().is_some_and(|group| group.was_out_of_memory()) {
+            return Err(SandboxError::Memory);
         }
         let (exit, cost, layer, enforced) = ended?;
         Ok(Finished { exit, text: self.text, cost, layer, remains: None, enforced })

@@ -12,6 +12,7 @@ mod container;
 mod cost;
 mod escape;
 mod kill;
+mod limits;
 mod mirror;
 mod ordinary;
 mod world;
