@@ -220,6 +220,7 @@ fn jobs_are_what_they_always_were() {
         job::Refusal::Role,
         job::Refusal::Disk,
         job::Refusal::Leaving,
+        job::Refusal::Memory,
     ];
     for (at, refusal) in refusals.into_iter().enumerate() {
         check(&format!("answer-refused-{at}"), &Answer::Refused(refusal));

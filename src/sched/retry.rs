@@ -51,7 +51,9 @@ pub fn next(failure: Failure, attempt: u32) -> Next {
         Failure::Refused(Refusal::Limit) => return Next::Here(Reason::Deadline),
         Failure::Refused(Refusal::Role) => Reason::Role,
         Failure::Refused(Refusal::Toolchain) => Reason::NoMatch,
-        Failure::Refused(Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk) => Reason::RemoteError,
+        Failure::Refused(Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk | Refusal::Memory) => {
+            Reason::RemoteError
+        }
     };
     if attempt < ATTEMPTS_MAX { Next::Elsewhere } else { Next::Here(last) }
 }

@@ -8,6 +8,7 @@
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `proof`     a compiler that is not all that mesh knows of it
 //! - `share`     inputs from one provider to another, with the client's grant
+//! - `ship`      compilers to machines that lack them
 //! - `trust`     who gets in, and whose compiler counts
 //! - `upgrade`   a compiler that changes between two units and during one
 //!
@@ -25,5 +26,6 @@ mod inputs;
 mod launcher;
 mod proof;
 mod share;
+mod ship;
 mod trust;
 mod upgrade;

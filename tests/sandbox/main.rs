@@ -8,9 +8,11 @@
 
 mod collect;
 mod compile;
+mod container;
 mod cost;
 mod escape;
 mod kill;
+mod limits;
 mod mirror;
 mod ordinary;
 mod world;
