@@ -13,4 +13,5 @@ mod escape;
 mod kill;
 mod mirror;
 mod ordinary;
+mod secrets;
 mod world;
