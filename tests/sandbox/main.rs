@@ -14,4 +14,5 @@ mod kill;
 mod mirror;
 mod ordinary;
 mod secrets;
+mod smuggle;
 mod world;
