@@ -15,4 +15,6 @@ mod kill;
 mod limits;
 mod mirror;
 mod ordinary;
+mod secrets;
+mod smuggle;
 mod world;
