@@ -190,4 +190,7 @@ pub enum Refusal {
     /// It is shutting down.
     #[error("it is shutting down")]
     Leaving,
+    /// The job had all the memory that it may have there. Never said of a compiler that only failed.
+    #[error("the job had no memory left there")]
+    Memory,
 }

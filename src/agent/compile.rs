@@ -202,6 +202,7 @@ async fn go(
     let prepared = tokio::task::spawn_blocking(move || measured(|| prepare(&preparing, request, arrived))).await;
     let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
+    record.note = known.note;
     phases.ended("scan", Some(cpu_us));
     let unit = prepared?;
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
@@ -223,6 +224,7 @@ struct Known {
     source: Vec<u8>,
     output: Vec<u8>,
     compiler: String,
+    note: String,
 }
 
 /// A unit of a few lines by which a compiler is tried.
@@ -239,21 +241,21 @@ pub(super) struct Sample {
 ///
 /// # Errors
 /// Why it never would.
-pub(super) fn sample(agent: &Agent, request: Request) -> Result<Sample, Reason> {
+pub(super) fn sample(agent: &Arc<Agent>, request: Request) -> Result<Sample, Reason> {
     let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
     let unit = plan_and_close(agent, request, arrived, &mut Known::default(), false).map_err(|stays| stays.reason)?;
     Ok(Sample { job: Job { strict: true, ..job(&unit) }, toolchain: unit.view.toolchain, closure: unit.closure })
 }
 
 /// Everything up to the closure; blocking.
-fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
+fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
     let mut known = Known::default();
     let unit = plan_and_close(agent, request, arrived, &mut known, true);
     (known, unit)
 }
 
 fn plan_and_close(
-    agent: &Agent,
+    agent: &Arc<Agent>,
     request: Request,
     arrived: Arrived,
     known: &mut Known,
@@ -262,12 +264,13 @@ fn plan_and_close(
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
-    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
-    let toolchain =
-        agent.compiler(&request.program, &cwd, path_var, (arrived.at, arrived.tick)).map_err(|e| match e {
+    let toolchain = compiler(agent, &request, arrived).map_err(|e| {
+        known.note = agent.registry.why_refused(&request.program).unwrap_or_default();
+        match e {
             LookupError::NotFound => Reason::Compiler,
             LookupError::Local(reason) => reason,
-        })?;
+        }
+    })?;
     known.compiler = toolchain.label();
     plain_loader(&request, &toolchain)?;
     let invocation = Invocation {
@@ -286,7 +289,7 @@ fn plan_and_close(
         return Err(Reason::UnknownOption.into());
     }
     if goes_out {
-        agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+        agent.may_go_out(&toolchain).map_err(|reason| Stays { reason, fallback: true })?;
     }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
@@ -298,6 +301,12 @@ fn plan_and_close(
         agent.records().asked_compiler();
     }
     Ok(Unit { view, closure, argv, strict: rung != Rung::Graph })
+}
+
+/// The compiler that a request means now.
+fn compiler(agent: &Agent, request: &Request, arrived: Arrived) -> Result<Arc<Toolchain>, LookupError> {
+    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
+    agent.compiler(&request.program, &request.cwd, path_var, (arrived.at, arrived.tick))
 }
 
 /// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
@@ -429,6 +438,11 @@ async fn run_remotely(
         drop(freed);
         phases.ended("remote", None);
         match ran {
+            Ok((outcome, _)) if retry::is_illegal_instruction(&outcome) => {
+                link.shipments.quarantine(job.toolchain, Instant::now());
+                tracing::warn!("{} cannot run {}: illegal instruction", link.name(), record.compiler);
+                return Err(fallback(Reason::IllegalInstruction));
+            }
             Ok((outcome, bytes)) => {
                 record.ran_on = Some(link.name());
                 let there = [
@@ -500,8 +514,13 @@ fn job(unit: &Unit) -> Job {
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
-    let (view, now) = (&unit.view, agent.arrivals.arrive());
-    if !agent.graph().still_fresh(&view.want(now), &unit.closure) {
+    let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
+    if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
+        return Err(fallback(Reason::Changing));
+    }
+    // Upgraded meanwhile, its headers with it perhaps: some of the inputs may be the new ones'.
+    let is_same = |found: Arc<Toolchain>| found.fingerprint == view.toolchain.fingerprint;
+    if !compiler(agent, &view.request, now).is_ok_and(is_same) {
         return Err(fallback(Reason::Changing));
     }
     let object = unit.real_path(&view.plan.output);

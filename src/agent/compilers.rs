@@ -7,6 +7,7 @@
 use super::Agent;
 use crate::{
     compiler::plan::Language,
+    config,
     inputs::{Basis, Graph, Tick},
     reason::Reason,
     toolchain::{LookupError, Toolchain},
@@ -115,6 +116,9 @@ impl<K: Hash + Eq, V: Clone> Answers<K, V> {
 
 /// Finds the compilers that this machine lends and keeps up with their upgrades, in the background.
 pub(super) async fn lend(agent: Arc<Agent>) {
+    if agent.config.compilers == config::Compilers::None {
+        return;
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| p.is_absolute()).collect();
     for dir in USUAL_DIRS.iter().map(PathBuf::from) {
@@ -124,7 +128,8 @@ pub(super) async fn lend(agent: Arc<Agent>) {
     }
     dirs.truncate(DIRS_MAX);
     let (mut usual, mut all) = (look(&agent, &dirs).await, Vec::new());
-    agent.set_served(usual.clone());
+    let mut lent = usual.clone();
+    agent.set_served(lent.clone());
     let (mut seen, mut quiet, mut since_scan) = (agent.records().counters(), 0, 0);
     loop {
         tokio::select! {
@@ -132,8 +137,7 @@ pub(super) async fn lend(agent: Arc<Agent>) {
             () = agent.leaving.cancelled() => return,
         }
         let now = look(&agent, &dirs).await;
-        let is_same = |(a, b): (&Arc<Toolchain>, &Arc<Toolchain>)| a.fingerprint == b.fingerprint;
-        let has_changed = now.len() != usual.len() || !now.iter().zip(&usual).all(is_same);
+        let has_changed = !are_same(&now, &usual);
         usual = now;
         // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
         let counters = agent.records().counters();
@@ -145,12 +149,17 @@ pub(super) async fn lend(agent: Arc<Agent>) {
             all = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
             since_scan = 0;
         }
-        if is_due || has_changed {
-            let lent = together(&usual, &all);
-            tracing::debug!("{} compilers are lent", lent.len());
-            agent.set_served(lent);
+        let now = together(&usual, &all);
+        if !are_same(&now, &lent) {
+            tracing::info!("{} compilers", now.len());
+            lent = now;
+            agent.set_served(lent.clone());
         }
     }
+}
+
+fn are_same(some: &[Arc<Toolchain>], others: &[Arc<Toolchain>]) -> bool {
+    some.iter().map(|one| one.fingerprint).eq(others.iter().map(|one| one.fingerprint))
 }
 
 /// The usual compilers, as they are now.

@@ -60,6 +60,8 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 const REASON_BYTES_MAX: usize = 512;
 /// How long after it could not be tried a compiler is tried again.
 const RETRY: Duration = Duration::from_secs(600);
+/// Why there is no proof where none can be made.
+const NOWHERE: &str = "this machine cannot isolate a compiler, and no connected one has it";
 /// The priority of whatever a trial runs.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
@@ -93,9 +95,11 @@ struct State {
 #[derive(Debug, Clone)]
 enum Verdict {
     Waiting,
-    Kept(Result<(), String>),
+    Kept(Result<(), Unwhole>),
     /// It could not be tried then.
     NotNow(String, Instant),
+    /// This machine cannot isolate a compiler, and no other one has it.
+    Nowhere,
 }
 
 /// What is on disk of one compiler.
@@ -104,13 +108,21 @@ struct Kept {
     fingerprint: Fingerprint,
     /// Mesh's own: another one may take other files for a compiler's.
     version: String,
-    verdict: Result<(), String>,
+    verdict: Result<(), Unwhole>,
+}
+
+/// What a compiler does with nothing but its own files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Unwhole {
+    why: String,
+    /// It succeeds and makes something else: no other machine can be trusted with it, not even one that has it.
+    is_silent: bool,
 }
 
 /// Why a trial is not a success.
 enum Failure {
     /// The files are not enough, or not what decides the output.
-    Differs(String),
+    Differs(Unwhole),
     /// It could not be seen.
     NotNow(String),
 }
@@ -134,25 +146,34 @@ impl Proofs {
     fn of(&self, fingerprint: &Fingerprint) -> Proof {
         match self.state().verdicts.get(fingerprint) {
             None | Some(Verdict::Waiting) => Proof::Pending,
+            Some(Verdict::Nowhere) => Proof::Unproved(NOWHERE.to_owned()),
             Some(Verdict::Kept(Ok(()))) => Proof::Proved,
-            Some(Verdict::Kept(Err(why)) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
+            Some(Verdict::Kept(Err(Unwhole { why, .. })) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
         }
+    }
+
+    /// Whether a compiler was seen to make something else with nothing but its own files, and not to say so.
+    pub(super) fn is_unsafe(&self, fingerprint: &Fingerprint) -> bool {
+        matches!(self.state().verdicts.get(fingerprint), Some(Verdict::Kept(Err(unwhole))) if unwhole.is_silent)
     }
 
     /// Puts a compiler in the queue, unless it is there or its verdict is known; whether somebody must begin to work.
     fn enqueue(&self, toolchain: &Arc<Toolchain>, now: Instant) -> bool {
         let mut state = self.state();
-        match state.verdicts.get(&toolchain.fingerprint) {
-            Some(Verdict::Waiting | Verdict::Kept(_)) => return false,
-            Some(Verdict::NotNow(_, at)) if now < *at + RETRY => return false,
-            Some(Verdict::NotNow(..)) | None => {}
-        }
-        if state.waiting.len() >= PROOFS_MAX {
+        if !state.is_due(&toolchain.fingerprint, now) || state.waiting.len() >= PROOFS_MAX {
             return false;
         }
         state.verdicts.insert(toolchain.fingerprint, Verdict::Waiting);
         state.waiting.push_back(toolchain.clone());
         !std::mem::replace(&mut state.is_working, true)
+    }
+
+    /// There is no machine that could try it now; it is tried as soon as there is one.
+    fn nowhere(&self, fingerprint: Fingerprint) {
+        let mut state = self.state();
+        if state.verdicts.len() < PROOFS_MAX {
+            state.verdicts.entry(fingerprint).or_insert_with(|| Verdict::Nowhere);
+        }
     }
 
     /// The next compiler in the queue; nothing ends the work.
@@ -170,7 +191,9 @@ impl Proofs {
         };
         let verdict = match tried {
             Ok(()) => Verdict::Kept(Ok(())),
-            Err(Failure::Differs(why)) => Verdict::Kept(Err(shortened(why))),
+            Err(Failure::Differs(unwhole)) => {
+                Verdict::Kept(Err(Unwhole { why: shortened(unwhole.why), is_silent: unwhole.is_silent }))
+            }
             Err(Failure::NotNow(why)) => Verdict::NotNow(shortened(why), Instant::now()),
         };
         let is_kept = matches!(verdict, Verdict::Kept(_));
@@ -191,6 +214,15 @@ impl Proofs {
 }
 
 impl State {
+    /// Whether a compiler is to be tried: it was not, or some time ago it could not be.
+    fn is_due(&self, fingerprint: &Fingerprint, now: Instant) -> bool {
+        match self.verdicts.get(fingerprint) {
+            Some(Verdict::Waiting | Verdict::Kept(_)) => false,
+            Some(Verdict::NotNow(_, at)) => now >= *at + RETRY,
+            Some(Verdict::Nowhere) | None => true,
+        }
+    }
+
     fn kept(&self) -> Vec<Kept> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let kept = |(fingerprint, verdict): (&Fingerprint, &Verdict)| match verdict {
@@ -228,6 +260,9 @@ impl Agent {
 
     /// Has a compiler tried in the background, one at a time, unless it was or is about to be.
     pub(super) fn prove(self: &Arc<Self>, toolchain: &Arc<Toolchain>) {
+        if self.server.is_none() && self.links.matching(&toolchain.fingerprint).is_empty() {
+            return self.proofs.nowhere(toolchain.fingerprint);
+        }
         if !self.proofs.enqueue(toolchain, Instant::now()) {
             return;
         }
@@ -253,7 +288,9 @@ fn work(agent: &Arc<Agent>, runtime: &Handle) {
         let tried = Trial::new(agent, runtime, &toolchain, &toolchain).and_then(|trial| trial.run());
         match &tried {
             Ok(()) => tracing::info!("{} may be sent to other machines", toolchain.label()),
-            Err(Failure::Differs(why)) => tracing::warn!("{} is not sent to other machines: {why}", toolchain.label()),
+            Err(Failure::Differs(unwhole)) => {
+                tracing::warn!("{} is not sent to other machines: {}", toolchain.label(), unwhole.why);
+            }
             Err(Failure::NotNow(why)) => tracing::info!("{} could not be tried: {why}", toolchain.label()),
         }
         agent.proofs.settle(toolchain.fingerprint, tried);
@@ -266,7 +303,7 @@ fn work(agent: &Arc<Agent>, runtime: &Handle) {
 /// What it sees.
 pub(super) fn try_with(agent: &Arc<Agent>, runtime: &Handle, own: &Toolchain, tried: &Toolchain) -> Result<(), String> {
     let result = Trial::new(agent, runtime, own, tried).and_then(|trial| trial.run());
-    result.map_err(|(Failure::Differs(why) | Failure::NotNow(why))| why)
+    result.map_err(|(Failure::Differs(Unwhole { why, .. }) | Failure::NotNow(why))| why)
 }
 
 /// One compiler's trial.
@@ -365,7 +402,8 @@ impl<'a> Trial<'a> {
         if self.compile_here(sample)? != here {
             return Ok(Err("it is never made the same twice".to_owned()));
         }
-        Err(Failure::Differs(format!("with nothing but its own files, {}: {difference}", sample.name())))
+        let why = format!("with nothing but its own files, {}: {difference}", sample.name());
+        Err(Failure::Differs(Unwhole { why, is_silent: there.answer.success }))
     }
 
     fn request(&self, sample: &Sample) -> Result<Request, Failure> {
@@ -439,7 +477,8 @@ impl<'a> Trial<'a> {
         match ran {
             Ok(ran) => Ok(made(ran.outcome)),
             Err(RunError::Toolchain(ToolchainError::Malformed(error))) => {
-                Err(Failure::Differs(format!("its files cannot be placed: {error}")))
+                let why = format!("its files cannot be placed: {error}");
+                Err(Failure::Differs(Unwhole { why, is_silent: false }))
             }
             Err(error) => Err(Failure::NotNow(error.to_string())),
         }
@@ -447,8 +486,7 @@ impl<'a> Trial<'a> {
 
     fn at_a_peer(&self, job: &mesh_proto::job::Job, closure: &crate::inputs::Closure) -> Result<Outcome, Failure> {
         let Some(link) = self.agent.links.matching(&self.tried.fingerprint).into_iter().next() else {
-            let why = "this machine cannot isolate a compiler, and no connected one has it";
-            return Err(Failure::NotNow(why.to_owned()));
+            return Err(Failure::NotNow(NOWHERE.to_owned()));
         };
         let submitted = self.runtime.block_on(submit::submit(self.agent, &link, job, closure));
         let (outcome, _) =
@@ -490,7 +528,7 @@ mod tests {
     }
 
     fn differs(why: &str) -> Result<(), Failure> {
-        Err(Failure::Differs(why.to_owned()))
+        Err(Failure::Differs(Unwhole { why: why.to_owned(), is_silent: false }))
     }
 
     #[test]
@@ -509,6 +547,39 @@ mod tests {
         assert_eq!(next.of(&fingerprint("c")), Proof::Pending);
         fs::write(cache.path().join(FILE), b"nonsense").expect("written");
         assert_eq!(Proofs::open(cache.path()).of(&fingerprint("a")), Proof::Pending);
+    }
+
+    #[test]
+    fn only_a_compiler_that_silently_makes_something_else_is_kept_from_all_machines() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let proofs = Proofs::open(cache.path());
+        proofs.settle(fingerprint("fails"), differs("it fails"));
+        let silent = Unwhole { why: "x.o differs".to_owned(), is_silent: true };
+        proofs.settle(fingerprint("silent"), Err(Failure::Differs(silent)));
+        proofs.settle(fingerprint("not now"), Err(Failure::NotNow("a file is changing".to_owned())));
+        proofs.settle(fingerprint("whole"), Ok(()));
+        for proofs in [proofs, Proofs::open(cache.path())] {
+            let found = ["fails", "silent", "not now", "whole", "unknown"].map(|n| proofs.is_unsafe(&fingerprint(n)));
+            assert_eq!(found, [false, true, false, false, false]);
+        }
+    }
+
+    #[test]
+    fn what_nobody_could_try_is_tried_as_soon_as_somebody_can() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let proofs = Proofs::open(cache.path());
+        proofs.nowhere(fingerprint("a"));
+        assert_eq!(proofs.of(&fingerprint("a")), Proof::Unproved(NOWHERE.to_owned()));
+        let now = Instant::now();
+        assert!(proofs.state().is_due(&fingerprint("a"), now));
+        proofs.settle(fingerprint("a"), Err(Failure::NotNow("the agent ends".to_owned())));
+        assert!(
+            !proofs.state().is_due(&fingerprint("a"), now) && proofs.state().is_due(&fingerprint("a"), now + RETRY * 2)
+        );
+        proofs.nowhere(fingerprint("a"));
+        assert_eq!(proofs.of(&fingerprint("a")), Proof::Unproved("the agent ends".to_owned()));
+        proofs.settle(fingerprint("a"), Ok(()));
+        assert!(!proofs.state().is_due(&fingerprint("a"), now + RETRY * 2));
     }
 
     #[test]
@@ -531,7 +602,7 @@ mod tests {
         }
         let state = proofs.state();
         assert!(state.verdicts.len() <= PROOFS_MAX);
-        assert!(state.kept().iter().all(|kept| kept.verdict.as_ref().is_err_and(|w| w.len() <= REASON_BYTES_MAX)));
+        assert!(state.kept().iter().all(|kept| kept.verdict.as_ref().is_err_and(|w| w.why.len() <= REASON_BYTES_MAX)));
     }
 
     #[test]

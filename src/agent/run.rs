@@ -28,7 +28,7 @@ use crate::{
         layout,
     },
     toolchain::{MeshBinary, Registry, Searcher, Toolchain},
-    worker::run::Worker,
+    worker::{run::Worker, sent::AllSent},
 };
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -159,6 +159,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(peers::resolve_fixed(agent.clone())),
         tokio::spawn(super::nearby::discover(agent.clone(), events)),
         tokio::spawn(super::compilers::lend(agent.clone())),
+        tokio::spawn(super::take::work(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
     ];
@@ -252,6 +253,7 @@ async fn make(
     let pulse =
         local::Pulse::open(&places.beat()).map_err(|source| AgentError::Place { path: places.beat(), source })?;
     let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
+    let giving = super::give::Giving::new(config.toolchain_rate);
     let agent = Agent {
         places: places.clone(),
         compilers: super::compilers::Compilers::default(),
@@ -280,6 +282,7 @@ async fn make(
         mesh,
         peers,
         server: server.map(Arc::new),
+        giving,
         packs: super::pack::Packs::default(),
         no_sandbox,
     };
@@ -293,7 +296,8 @@ fn server(exe: &Path, cache: &Path, slots: u32) -> Result<serve::Server, String>
     }
     let worker = Worker::new(exe, cache).map_err(|e| e.why)?;
     let blobs = Blobs::open(cache, blobs::STORE_BYTES_MAX).map_err(|e| e.to_string())?;
-    Ok(serve::Server::new(Arc::new(worker), Arc::new(blobs), slots))
+    let sent = AllSent::open(cache).map_err(|e| e.to_string())?;
+    Ok(serve::Server::new(Arc::new(worker), Arc::new(blobs), sent, slots))
 }
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.

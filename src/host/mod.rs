@@ -1,5 +1,9 @@
 //! Cores, load, the clock (DO).
 
+mod cpu;
+
+pub use cpu::processor;
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Cores that this process may use: affinity and the cgroup's quota counted.
@@ -17,6 +21,13 @@ pub fn memory_free_kib() -> Option<u64> {
     let limited = system.cgroup_limits().map(|limits| limits.free_memory);
     let free = limited.map_or(system.available_memory(), |limit| limit.min(system.available_memory()));
     (system.total_memory() > 0).then_some(free / 1024)
+}
+
+/// Bytes that an ordinary user can still write where this path is. `None` if the system does not tell.
+#[must_use]
+pub fn disk_free(path: &std::path::Path) -> Option<u64> {
+    let at = rustix::fs::statvfs(path).ok()?;
+    Some(at.f_bavail.saturating_mul(at.f_frsize))
 }
 
 /// The name of this machine, without a domain; `machine` if it has none.

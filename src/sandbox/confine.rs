@@ -56,7 +56,11 @@ fn restrict(policy: &Policy) -> Result<Landlock, Box<dyn std::error::Error>> {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(OsStr::from_bytes(path))?, write))?;
     }
     for name in DEVICES {
-        rules = rules.add_rule(PathBeneath::new(PathFd::new(format!("/dev/{name}"))?, device))?;
+        let path = format!("/dev/{name}");
+        // A container may not be let have them.
+        if std::fs::exists(&path)? {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, device))?;
+        }
     }
     Ok(match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Landlock::Full,

@@ -2,13 +2,51 @@
 
 use super::{
     Capable, Finished, NoSandbox, SandboxError,
-    policy::{Mould, Policy, Update},
+    policy::{Limits, Mould, Policy, Update},
 };
 use std::{os::fd::BorrowedFd, path::Path, sync::Arc};
 
 /// A template, of which there is none on this system.
 #[derive(Debug)]
 pub enum Template {}
+
+/// Where jobs have control groups, which is nowhere on this system.
+#[derive(Debug)]
+pub enum Groups {}
+
+impl Groups {
+    /// Refuses: there are none on this system.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn take() -> Result<&'static Self, SandboxError> {
+        Err(SandboxError::Unsupported)
+    }
+
+    /// A group for one job.
+    ///
+    /// # Errors
+    /// Never: there is none.
+    pub fn job(&self, _limits: &Limits) -> std::io::Result<Group> {
+        match *self {}
+    }
+}
+
+/// A job's control group, of which there is none on this system.
+#[derive(Debug)]
+pub enum Group {}
+
+/// What is left of a job, of which there is none on this system.
+#[derive(Debug)]
+pub enum Remains {}
+
+impl Remains {
+    /// The user that the job was.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        match *self {}
+    }
+}
 
 /// A job that has begun, of which there is none on this system.
 #[derive(Debug)]
@@ -47,7 +85,7 @@ impl Template {
     ///
     /// # Errors
     /// Never: there is none.
-    pub fn begin(self: &Arc<Self>, _policy: &Policy) -> Result<Begun, SandboxError> {
+    pub fn begin(self: &Arc<Self>, _policy: &Policy, _group: Option<Arc<Group>>) -> Result<Begun, SandboxError> {
         match **self {}
     }
 
@@ -72,7 +110,7 @@ impl Begun {
 /// # Errors
 /// Always.
 pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Capable, NoSandbox> {
-    Err(NoSandbox { why: SandboxError::Unsupported.to_string() })
+    Err(NoSandbox::before(SandboxError::Unsupported.to_string()))
 }
 
 /// Refuses: there is no sandbox on this system, and nothing runs without one.
@@ -80,6 +118,19 @@ pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Capable, NoSandbox> {
 /// # Errors
 /// Always.
 pub fn run(_mesh: &Path, _policy: &Policy, _cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+    Err(SandboxError::Unsupported)
+}
+
+/// Refuses: there is no sandbox on this system, and nothing runs without one.
+///
+/// # Errors
+/// Always.
+pub fn run_in(
+    _mesh: &Path,
+    _policy: &Policy,
+    _group: Option<&Arc<Group>>,
+    _cancelled: BorrowedFd<'_>,
+) -> Result<Finished, SandboxError> {
     Err(SandboxError::Unsupported)
 }
 

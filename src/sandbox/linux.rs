@@ -8,7 +8,7 @@
 //! All `unsafe` of mesh's Linux side is in this file. Every function here runs in a process with one thread.
 
 use super::policy::{Identity, Policy, Without};
-use super::{Cost, Enforced, Exit, Step, confine, root, template_child, wire};
+use super::{Cost, Enforced, Exit, Rung, Step, confine, container, root, template_child, wire};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -21,11 +21,11 @@ use std::time::Instant;
 use wire::{Report, Start};
 
 /// Exit status of the warden and of init if they could not do their part; the report has said why.
-const FAILED: i32 = 70;
+pub(super) const FAILED: i32 = 70;
 /// Highest capability that is asked for; the kernel's own last one comes before.
 const CAPABILITY_MAX: u32 = 63;
 /// How likely the kernel picks a job when memory runs out: before anything of the owner's.
-const OOM_SCORE: &[u8] = b"900";
+pub(super) const OOM_SCORE: &[u8] = b"900";
 
 /// A step that failed, on what, and why.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) fn fault(step: Step, path: &[u8], errno: Errno) -> Fault {
 }
 
 /// Names a failure without a path, as a closure for `map_err`.
-fn at(step: Step) -> impl Fn(Errno) -> Fault {
+pub(super) fn at(step: Step) -> impl Fn(Errno) -> Fault {
     move |errno| fault(step, b"", errno)
 }
 
@@ -66,11 +66,19 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
     let mut inbox = wire::Inbox::default();
     let start: Start =
         wire::receive(control.as_fd(), &mut inbox).map_err(|_| fault(Step::Policy, b"", Errno::PROTO))?;
+    if let Start::Job(_, true) = &start {
+        enter_group(inbox.take_fd())?;
+    }
+    if let Start::Job(policy, _) = &start
+        && matches!(policy.identity, Identity::Chroot { .. })
+    {
+        return container::warden(policy, control);
+    }
     // Best effort: a container may not have the file.
     let _ =
         std::fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").map(|mut f| f.write_all(OOM_SCORE));
     match start {
-        Start::Job(policy) => {
+        Start::Job(policy, _) => {
             enter_namespaces(policy.identity, processes(policy.without), policy.without)?;
             warden(&policy, control, None)
         }
@@ -79,6 +87,12 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
             template_child::serve(&mould, control, inbox)
         }
     }
+}
+
+/// Goes into the job's control group, before there is anything that the group should count.
+fn enter_group(door: Option<OwnedFd>) -> Result<(), Fault> {
+    let door = door.ok_or_else(|| fault(Step::Group, b"", Errno::PROTO))?;
+    rustix::io::write(&door, b"0").map(drop).map_err(at(Step::Group))
 }
 
 pub(super) fn report_fault(control: &OwnedFd, fault: Fault) -> i32 {
@@ -104,6 +118,7 @@ pub(super) fn warden_of_template(
     policy: &Policy,
     filters: &confine::Filters,
     [stdout, stderr, control]: [OwnedFd; 3],
+    door: Option<OwnedFd>,
     template: Pid,
 ) -> ! {
     let begin = || {
@@ -115,6 +130,9 @@ pub(super) fn warden_of_template(
             return Err(fault(Step::Session, b"", Errno::PIPE));
         }
         rustix::process::setsid().map_err(at(Step::Session))?;
+        if door.is_some() {
+            enter_group(door)?;
+        }
         rustix::stdio::dup2_stdout(&stdout).map_err(at(Step::Session))?;
         rustix::stdio::dup2_stderr(&stderr).map_err(at(Step::Session))?;
         close_all_but(&control);
@@ -233,9 +251,12 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&co
     if !policy.without.seccomp {
         filters.map_or_else(|| confine::Filters::whole()?.install(), confine::Filters::install)?;
     }
+    let user_namespace = matches!(policy.identity, Identity::Namespace { .. });
     let enforced = Enforced {
-        user_namespace: matches!(policy.identity, Identity::Namespace { .. }),
+        rung: if user_namespace { Rung::UserNamespace } else { Rung::Namespaces },
+        user_namespace,
         overlay: layers.overlay,
+        devices: true,
         landlock,
         seccomp: !policy.without.seccomp,
     };
@@ -270,7 +291,7 @@ pub(super) fn bound_capabilities() -> Result<(), Fault> {
 }
 
 /// Gives up groups, user and every capability, now and for ever.
-fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
+pub(super) fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
     let failed = at(Step::Privileges);
     if !policy.without.own_user {
         drop_user(policy.identity)?;
@@ -289,7 +310,7 @@ fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
 /// Becomes the job's user, without any capability.
 fn drop_user(identity: Identity) -> Result<(), Fault> {
     let failed = at(Step::Privileges);
-    if let Identity::User { id } = identity {
+    if let Identity::User { id } | Identity::Chroot { id } = identity {
         let (uid, gid) = (rustix::process::Uid::from_raw(id), rustix::process::Gid::from_raw(id));
         rustix::thread::set_thread_groups(&[]).map_err(&failed)?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(&failed)?;
@@ -328,16 +349,20 @@ fn reap(children: &OwnedFd, alive: &OwnedFd, program: Pid) -> Result<(Exit, Cost
         if !fds[1].revents().is_empty() {
             exit_now(FAILED);
         }
-        let mut drained = [0; 1024];
-        match rustix::io::read(children, &mut drained) {
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
+        drain(children)?;
+    }
+}
+
+/// Takes what has come off the descriptor of [`child_signals`].
+pub(super) fn drain(children: &OwnedFd) -> Result<(), Errno> {
+    match rustix::io::read(children, &mut [0_u8; 1024]) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 
 /// The last steps, in the process that becomes the compiler. Returns only if one fails.
-fn become_program(policy: &Policy) -> Fault {
+pub(super) fn become_program(policy: &Policy) -> Fault {
     match prepare_program(policy) {
         Err(fault) => fault,
         Ok((program, argv, env)) => {
@@ -380,7 +405,7 @@ fn limit(policy: &Policy) -> Result<(), Errno> {
         (Resource::Memlock, 0),
     ];
     // Before Linux 5.14 a namespace's processes are counted with all others of the agent's user.
-    if matches!(policy.identity, Identity::User { .. }) || counts_by_namespace() {
+    if !matches!(policy.identity, Identity::Namespace { .. }) || counts_by_namespace() {
         wanted.push((Resource::Nproc, limits.processes));
     }
     for (resource, limit) in wanted {
@@ -409,9 +434,15 @@ pub(super) fn fork() -> Result<Option<Pid>, Errno> {
 }
 
 /// Ends this process without running what its parent has registered for its own end.
-fn exit_now(code: i32) -> ! {
+pub(super) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes no pointer and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// Kills every process that this one may signal, but itself. The caller is a user of whose processes none may stay.
+pub(super) fn kill_everybody() -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::kill(-1, libc::SIGKILL) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// Closes every descriptor from this one on.
@@ -455,7 +486,7 @@ fn reset_signals() {
 }
 
 /// A descriptor that becomes readable when a child ends.
-fn child_signals() -> Result<OwnedFd, Errno> {
+pub(super) fn child_signals() -> Result<OwnedFd, Errno> {
     // SAFETY: the set is initialised before it is used, and lives on this stack; the descriptor is new, so it is owned
     // by nobody else.
     unsafe {
@@ -469,7 +500,7 @@ fn child_signals() -> Result<OwnedFd, Errno> {
 }
 
 /// Reaps one child that has ended, if there is one: who, how, and what it and those it waited for have cost.
-fn wait_any() -> Result<Option<(Pid, Exit, Cost)>, Errno> {
+pub(super) fn wait_any() -> Result<Option<(Pid, Exit, Cost)>, Errno> {
     let mut status = 0;
     // SAFETY: a `rusage` of zeroes is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -494,7 +525,7 @@ fn wait_any() -> Result<Option<(Pid, Exit, Cost)>, Errno> {
 }
 
 /// This process's own processor time, microseconds.
-fn own_cpu_us() -> u64 {
+pub(super) fn own_cpu_us() -> u64 {
     // SAFETY: a `rusage` of zeroes is a valid one, and the pointer is to a live value.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -508,7 +539,7 @@ fn time_us(time: libc::timeval) -> u64 {
     u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -54,10 +54,15 @@
 //! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]). Or it becomes a
 //! [`Template`], which holds the inputs of many jobs of one client and forks for each.
 
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+pub mod needs;
 pub mod policy;
 
 #[cfg(target_os = "linux")]
 mod confine;
+#[cfg(target_os = "linux")]
+mod container;
 #[cfg(not(target_os = "linux"))]
 mod fallback;
 #[cfg(target_os = "linux")]
@@ -75,15 +80,21 @@ mod template_child;
 mod tree;
 #[cfg(target_os = "linux")]
 mod wire;
+#[cfg(target_os = "linux")]
+mod workshop;
 
+#[cfg(target_os = "linux")]
+pub use cgroup::{Group, Groups};
 #[cfg(not(target_os = "linux"))]
-pub use fallback::{Begun, Template, child_main, probe, run};
+pub use fallback::{Begun, Group, Groups, Remains, Template, child_main, probe, run, run_in};
 #[cfg(target_os = "linux")]
 pub use linux::child_main;
 #[cfg(target_os = "linux")]
-pub use parent::{Begun, probe, run};
+pub use parent::{Begun, probe, run, run_in};
 #[cfg(target_os = "linux")]
 pub use template::Template;
+#[cfg(target_os = "linux")]
+pub use workshop::Remains;
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -114,8 +125,10 @@ pub struct Finished {
     /// What it cost.
     pub cost: Cost,
     /// What it made: the root of its output layer, whose paths are those of the job's root. The layer is in memory and
-    /// vanishes with this descriptor.
+    /// vanishes with this descriptor; or on disk, and vanishes with what remains.
     pub layer: OwnedFd,
+    /// What must stay until the layer has been read.
+    pub remains: Option<Remains>,
     /// What held it.
     pub enforced: Enforced,
 }
@@ -165,14 +178,29 @@ pub struct Capable {
 /// Which barriers hold a job beyond the ones without which it does not start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforced {
+    /// How the job is kept from this machine.
+    pub rung: Rung,
     /// The job is in a user namespace.
     pub user_namespace: bool,
     /// The root is an overlay; otherwise each file of the base is bound into it.
     pub overlay: bool,
+    /// The job has `/dev/null` and its like.
+    pub devices: bool,
     /// Landlock: fully, partially, or not.
     pub landlock: Landlock,
     /// System calls are filtered.
     pub seccomp: bool,
+}
+
+/// The forms of the sandbox, best first. Below the last there is none: such a machine does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rung {
+    /// Namespaces, one of users among them: the agent is an ordinary user.
+    UserNamespace,
+    /// Namespaces that the agent makes as root.
+    Namespaces,
+    /// A changed root and a user for each job: the agent is root in a container that lets it do no more.
+    Container,
 }
 
 /// How much of the Landlock rules the kernel enforces.
@@ -195,6 +223,12 @@ pub enum Step {
     /// A new session, the death signal, the out-of-memory score.
     #[error("leave the agent's session")]
     Session,
+    /// The job's control group.
+    #[error("enter its control group")]
+    Group,
+    /// A user that no other job has.
+    #[error("have its user for itself")]
+    Claim,
     /// The namespaces.
     #[error("enter namespaces of its own")]
     Namespaces,
@@ -282,6 +316,9 @@ pub enum SandboxError {
     /// The job's processes are gone without a word: killed from outside, most likely for want of memory.
     #[error("the job's processes were killed")]
     Lost,
+    /// The kernel killed it because it had all the memory that it may have.
+    #[error("the job had all the memory that it may have")]
+    Memory,
     /// Its wall time was over.
     #[error("the job passed its wall time")]
     Wall,
@@ -303,5 +340,26 @@ fn at(path: &[u8]) -> String {
 #[error("this machine cannot isolate a job, so it does not serve: {why}")]
 pub struct NoSandbox {
     /// The step that failed and why, as a sentence's part.
+    pub why: String,
+    /// Each rung that was tried, and where it failed. Empty if it did not come to that.
+    pub tried: Vec<Tried>,
+}
+
+impl NoSandbox {
+    /// What kept any rung from being tried.
+    #[must_use]
+    pub fn before(why: impl Into<String>) -> Self {
+        Self { why: why.into(), tried: Vec::new() }
+    }
+}
+
+/// A rung that did not stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub rung: Rung,
+    /// The step that failed, if one did.
+    pub step: Option<Step>,
+    /// That step and why, as a sentence's part.
     pub why: String,
 }

@@ -1,15 +1,17 @@
 //! The agent's side of one job: starts it, reads what it prints, and ends it when it must end (DO).
 
 use super::{
-    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, NoSandbox, SandboxError,
+    CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, Group, NoSandbox, Rung, SandboxError, Step, Tried,
     policy::{Identities, Identity, Inputs, Limits, Policy, Without},
     template::Template,
     wire::{self, Inbox, Report, Start},
+    workshop::Remains,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
 use rustix::termios::{OptionalActions, OutputModes, Winsize};
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How long the warden may take to end a job that must end, before it is killed itself.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+/// How many users are tried for a job where other agents may have the same.
+const USERS_TRIED: u32 = 8;
 /// One read of what a job prints, bytes.
 const READ_BYTES: usize = 64 << 10;
 
@@ -29,6 +33,38 @@ const READ_BYTES: usize = 64 << 10;
 /// # Errors
 /// Whatever kept the job from ending by itself. When this returns, no process of the job is left.
 pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
+    run_in(mesh, policy, None, cancelled)
+}
+
+/// The same in a control group of its own.
+///
+/// # Errors
+/// Whatever kept the job from ending by itself; that it was out of memory, if the group says so.
+pub fn run_in(
+    mesh: &Path,
+    policy: &Policy,
+    group: Option<&Arc<Group>>,
+    cancelled: BorrowedFd<'_>,
+) -> Result<Finished, SandboxError> {
+    let mut policy = Cow::Borrowed(policy);
+    for _ in 1..USERS_TRIED {
+        match run_as(mesh, &policy, group, cancelled) {
+            Err(SandboxError::Setup { step: Step::Claim, .. }) => {}
+            other => return other,
+        }
+        let beside = policy.identity.beside();
+        policy.to_mut().identity = beside;
+    }
+    run_as(mesh, &policy, group, cancelled)
+}
+
+/// Runs one job as who its policy says.
+fn run_as(
+    mesh: &Path,
+    policy: &Policy,
+    group: Option<&Arc<Group>>,
+    cancelled: BorrowedFd<'_>,
+) -> Result<Finished, SandboxError> {
     let (control, theirs) = channel()?;
     let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
     let mut command = command(mesh, theirs);
@@ -36,10 +72,13 @@ pub fn run(mesh: &Path, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Fi
     let child = command.spawn().map_err(SandboxError::Spawn)?;
     // Closes this process's copies of the job's ends: else their end would never be seen.
     drop(command);
-    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams);
+    // Dropped after the job's end, whatever that is.
+    let remains = matches!(policy.identity, Identity::Chroot { .. }).then(|| Remains::of(policy));
+    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams, group.cloned());
     // A child that died early is reported by what follows, with more to say than this error.
-    let _ = wire::send(begun.control.as_fd(), &Start::Job(policy), &[]);
-    begun.finish(cancelled)
+    let door: Vec<BorrowedFd<'_>> = group.and_then(|group| group.door()).map(AsFd::as_fd).into_iter().collect();
+    let _ = wire::send(begun.control.as_fd(), &Start::Job(policy, !door.is_empty()), &door);
+    begun.finish(cancelled).map(|finished| Finished { remains, ..finished })
 }
 
 /// The two ends of a socket between the agent and one of its processes.
@@ -56,11 +95,17 @@ pub(super) fn command(mesh: &Path, control: OwnedFd) -> Command {
 }
 
 /// Begins a job in a template. What it prints and reports comes to the agent directly.
-pub(super) fn begin(template: &Arc<Template>, policy: &Policy) -> Result<Begun, SandboxError> {
+pub(super) fn begin(
+    template: &Arc<Template>,
+    policy: &Policy,
+    group: Option<Arc<Group>>,
+) -> Result<Begun, SandboxError> {
     let (control, theirs) = channel()?;
     let outputs = Outputs::open(policy).map_err(SandboxError::Channel)?;
-    template.send_job(policy, [outputs.stdout.as_fd(), outputs.stderr.as_fd(), theirs.as_fd()])?;
-    Ok(Begun::new(policy, Warden::Template(Arc::clone(template)), control, outputs.streams))
+    let mut fds = vec![outputs.stdout.as_fd(), outputs.stderr.as_fd(), theirs.as_fd()];
+    fds.extend(group.as_ref().and_then(|group| group.door()).map(AsFd::as_fd));
+    template.send_job(policy, &fds)?;
+    Ok(Begun::new(policy, Warden::Template(Arc::clone(template)), control, outputs.streams, group))
 }
 
 /// Runs the smallest real job there is, a program of three instructions, in a root of its own. It fails at the step at
@@ -69,8 +114,7 @@ pub(super) fn begin(template: &Arc<Template>, policy: &Policy) -> Result<Begun, 
 /// # Errors
 /// The step that failed, as a reason for people.
 pub fn probe(mesh: &Path, scratch: &Path) -> Result<Capable, NoSandbox> {
-    let failed = |why: String| NoSandbox { why };
-    let program = tiny::program().ok_or_else(|| failed("no sandbox for this processor is known".to_owned()))?;
+    let program = tiny::program().ok_or_else(|| NoSandbox::before("no sandbox for this processor is known"))?;
     let base = scratch.join(format!("probe-{}", std::process::id()));
     let made = || -> io::Result<()> {
         std::fs::create_dir_all(&base)?;
@@ -78,27 +122,46 @@ pub fn probe(mesh: &Path, scratch: &Path) -> Result<Capable, NoSandbox> {
         std::fs::write(&file, program)?;
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
     };
-    let result = made().map_err(|error| failed(format!("its folder cannot be written: {error}")));
-    let result = result.and_then(|()| {
-        let candidates = Identities::candidates(rustix::process::geteuid().is_root());
-        let mut tried = candidates.iter().map(|identities| try_identities(mesh, &base, *identities));
-        // If none works, the first reason is the one that matters.
-        tried.clone().find(Result::is_ok).or_else(|| tried.next()).unwrap_or_else(|| Err(failed(String::new())))
-    });
+    let result = match made() {
+        Ok(()) => try_all(mesh, &base),
+        Err(error) => Err(NoSandbox::before(format!("its folder cannot be written: {error}"))),
+    };
     // Best effort: the next probe makes it anew.
     let _ = std::fs::remove_dir_all(&base);
     result
 }
 
-fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Capable, NoSandbox> {
-    let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| NoSandbox { why: errno.to_string() })?;
+/// Tries one rung after the other, best first.
+fn try_all(mesh: &Path, base: &Path) -> Result<Capable, NoSandbox> {
+    let mut tried: Vec<Tried> = Vec::new();
+    for identities in Identities::candidates(rustix::process::geteuid().is_root()) {
+        match try_identities(mesh, base, *identities) {
+            Ok(enforced) => return Ok(Capable { identities: *identities, enforced }),
+            // Of one rung the first form's reason is the one that matters.
+            Err((step, why)) if tried.iter().all(|tried| tried.rung != identities.rung()) => {
+                tried.push(Tried { rung: identities.rung(), step, why });
+            }
+            Err(_) => {}
+        }
+    }
+    let why: Vec<&str> = tried.iter().map(|tried| tried.why.as_str()).collect();
+    Err(NoSandbox { why: why.join("; and without namespaces: "), tried })
+}
+
+fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Enforced, (Option<Step>, String)> {
+    let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| (None, errno.to_string()))?;
+    // Where the root is a directory on disk, that must tell names apart as the client's does.
+    if identities.rung() == Rung::Container && base.join("PROBE").exists() {
+        return Err((None, "its folder's file system does not tell upper from lower case".to_owned()));
+    }
     let policy = probe_policy(base, identities.of_slot(0));
     match run(mesh, &policy, cancelled.as_fd()) {
-        Ok(Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. }) => Ok(Capable { identities, enforced }),
-        Ok(Finished { exit, .. }) => {
-            Err(NoSandbox { why: format!("the smallest program did not run in it ({exit:?})") })
+        Ok(Finished { exit: Exit::Code(tiny::EXIT_CODE), enforced, .. }) => Ok(enforced),
+        Ok(Finished { exit, .. }) => Err((None, format!("the smallest program did not run in it ({exit:?})"))),
+        Err(error) => {
+            let step = if let SandboxError::Setup { step, .. } = &error { Some(*step) } else { None };
+            Err((step, error.to_string()))
         }
-        Err(error) => Err(NoSandbox { why: error.to_string() }),
     }
 }
 
@@ -215,16 +278,24 @@ pub struct Begun {
     streams: Vec<(bool, OwnedFd)>,
     text: Vec<Chunk>,
     text_bytes: u64,
+    /// Its control group, which ends with the last to hold it.
+    group: Option<Arc<Group>>,
 }
 
 /// What [`Begun::follow`] has learned.
 type Ended = (Exit, Cost, OwnedFd, Enforced);
 
 impl Begun {
-    fn new(policy: &Policy, warden: Warden, control: OwnedFd, streams: Vec<(bool, OwnedFd)>) -> Self {
+    fn new(
+        policy: &Policy,
+        warden: Warden,
+        control: OwnedFd,
+        streams: Vec<(bool, OwnedFd)>,
+        group: Option<Arc<Group>>,
+    ) -> Self {
         let deadline = Instant::now() + Duration::from_millis(policy.limits.wall_ms);
         let text_bytes_max = policy.limits.text_bytes;
-        Self { warden, deadline, text_bytes_max, control, streams, text: Vec::new(), text_bytes: 0 }
+        Self { warden, deadline, text_bytes_max, control, streams, text: Vec::new(), text_bytes: 0, group }
     }
 
     /// Waits for the job's end on this thread. When `cancelled` becomes readable or hangs up, the job is killed.
@@ -239,8 +310,12 @@ impl Begun {
             (Ok(_), Warden::Template(_)) => {}
             (Err(_), _) => self.end(),
         }
+        // A driver says of a compiler that was killed that it failed: that is not what it says at home.
+        if self.group.as_ref().is_some_and(|group| group.was_out_of_memory()) {
+            return Err(SandboxError::Memory);
+        }
         let (exit, cost, layer, enforced) = ended?;
-        Ok(Finished { exit, text: self.text, cost, layer, enforced })
+        Ok(Finished { exit, text: self.text, cost, layer, remains: None, enforced })
     }
 
     /// Reads reports and output until all of the job's ends are closed, which is when its last process is gone.

@@ -143,11 +143,22 @@ pub enum Identity {
         /// User and group id inside.
         id: u32,
     },
+    /// The agent is root in a container where it may neither mount nor enter namespaces: the job is this user and group in
+    /// a changed root.
+    Chroot {
+        /// User and group id.
+        id: u32,
+    },
 }
 
 /// The first of the ids that jobs have under a root agent, one for each slot. Beyond those that distributions, systemd
 /// (which ends at 0x6fff_ffff) and container managers hand out, and below 2^31, which some programs read as negative.
 pub const FIRST_USER: u32 = 1_990_000_000;
+/// The same where only the lowest ids exist, as in a container whose root is an ordinary user outside: the last ones, of
+/// which a container's distribution hands out none, with room for two for each slot that an agent may have.
+pub const FIRST_LOW_USER: u32 = 57_300;
+/// How far apart the users of two agents in one container are: each counts its own from the first on.
+const USERS_ASIDE: u32 = 512;
 /// What the system calls nobody: what a job sees itself as in a user namespace.
 pub const NOBODY: u32 = 65_534;
 
@@ -161,13 +172,35 @@ pub enum Identities {
     Shared,
     /// The agent is an ordinary user.
     Namespace,
+    /// The agent is root and can enter no namespaces: two users for each slot, from this one on. One is the job, the other
+    /// ends it.
+    Chroot {
+        /// The first.
+        first: u32,
+    },
 }
 
 impl Identities {
     /// What to try, best first.
     #[must_use]
     pub fn candidates(agent_is_root: bool) -> &'static [Self] {
-        if agent_is_root { &[Self::PerSlot, Self::Shared] } else { &[Self::Namespace] }
+        const ROOT: &[Identities] = &[
+            Identities::PerSlot,
+            Identities::Shared,
+            Identities::Chroot { first: FIRST_USER },
+            Identities::Chroot { first: FIRST_LOW_USER },
+        ];
+        if agent_is_root { ROOT } else { &[Self::Namespace] }
+    }
+
+    /// The rung that they belong to.
+    #[must_use]
+    pub fn rung(self) -> super::Rung {
+        match self {
+            Self::PerSlot | Self::Shared => super::Rung::Namespaces,
+            Self::Namespace => super::Rung::UserNamespace,
+            Self::Chroot { .. } => super::Rung::Container,
+        }
     }
 
     /// The identity of the job in this slot.
@@ -177,6 +210,7 @@ impl Identities {
             Self::PerSlot => Identity::User { id: FIRST_USER + u32::from(slot) },
             Self::Shared => Identity::User { id: NOBODY },
             Self::Namespace => Identity::Namespace { id: NOBODY },
+            Self::Chroot { first } => Identity::Chroot { id: first + 2 * u32::from(slot) },
         }
     }
 }
@@ -186,8 +220,23 @@ impl Identity {
     #[must_use]
     pub fn id(self) -> u32 {
         match self {
-            Self::User { id } | Self::Namespace { id } => id,
+            Self::User { id } | Self::Namespace { id } | Self::Chroot { id } => id,
         }
+    }
+
+    /// Another identity that does as well, where this one is another agent's on the same machine.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        match self {
+            Self::Chroot { id } => Self::Chroot { id: id + USERS_ASIDE },
+            other => other,
+        }
+    }
+
+    /// Who ends the job of this id where that takes a user: the id beside it, which no job has.
+    #[must_use]
+    pub fn killer(id: u32) -> u32 {
+        id + 1
     }
 }
 

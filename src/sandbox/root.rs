@@ -148,7 +148,7 @@ pub(super) fn memory(stage: &str, (bytes, nodes): (u64, u64), names: &[&str]) ->
 /// Who owns what the job may change, if that is another user than the one who builds.
 fn owner(policy: &Policy) -> Option<u32> {
     match policy.identity {
-        Identity::User { id } => Some(id),
+        Identity::User { id } | Identity::Chroot { id } => Some(id),
         Identity::Namespace { .. } => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The agent's side of a template: starts it, tells it what its tree holds, and begins jobs in it (DO).
 
 use super::{
-    Finished, SandboxError,
+    Finished, Group, SandboxError,
     parent::{self, Begun},
     policy::{Mould, Policy, Update},
     wire::{self, Command, Inbox, Report, Start},
@@ -122,12 +122,12 @@ impl Template {
         self.send(&Command::<&Update, &Policy>::Update(update), &[])
     }
 
-    /// Begins a job whose inputs are the template's tree.
+    /// Begins a job whose inputs are the template's tree, in a control group of its own if there is one for it.
     ///
     /// # Errors
     /// If it cannot be told.
-    pub fn begin(self: &Arc<Self>, policy: &Policy) -> Result<Begun, SandboxError> {
-        parent::begin(self, policy)
+    pub fn begin(self: &Arc<Self>, policy: &Policy, group: Option<Arc<Group>>) -> Result<Begun, SandboxError> {
+        parent::begin(self, policy, group)
     }
 
     /// Runs a job to its end, as [`super::run`] does.
@@ -135,11 +135,13 @@ impl Template {
     /// # Errors
     /// Whatever kept the job from ending by itself.
     pub fn run(self: &Arc<Self>, policy: &Policy, cancelled: BorrowedFd<'_>) -> Result<Finished, SandboxError> {
-        self.begin(policy)?.finish(cancelled)
+        self.begin(policy, None)?.finish(cancelled)
     }
 
-    pub(super) fn send_job(&self, policy: &Policy, fds: [BorrowedFd<'_>; 3]) -> Result<(), SandboxError> {
-        self.send(&Command::<&Update, &Policy>::Job(policy), &fds)
+    /// Standard output, standard error, the socket to report on, and what leads into the job's control group, if it has
+    /// one.
+    pub(super) fn send_job(&self, policy: &Policy, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+        self.send(&Command::<&Update, &Policy>::Job(policy, fds.len() > 3), fds)
     }
 
     fn send(&self, value: &impl serde::Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {

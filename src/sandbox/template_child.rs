@@ -52,12 +52,13 @@ pub(super) fn serve(mould: &Mould, control: &OwnedFd, mut inbox: Inbox) -> Resul
         while let Some(command) = inbox.take::<Command>().map_err(lost)? {
             match command {
                 Command::Update(update) => template.update(&update),
-                Command::Job(policy) => {
+                Command::Job(policy, is_grouped) => {
                     let fds = [inbox.take_fd(), inbox.take_fd(), inbox.take_fd()];
                     let [Some(stdout), Some(stderr), Some(report)] = fds else {
                         return Err(fault(Step::Policy, b"", Errno::PROTO));
                     };
-                    template.job(&policy, [stdout, stderr, report]);
+                    let door = if is_grouped { inbox.take_fd() } else { None };
+                    template.job(&policy, [stdout, stderr, report], door);
                 }
             }
         }
@@ -136,14 +137,14 @@ impl Template {
     }
 
     /// Starts a job, or says on its socket why not.
-    fn job(&self, policy: &Policy, fds: [OwnedFd; 3]) {
+    fn job(&self, policy: &Policy, fds: [OwnedFd; 3], door: Option<OwnedFd>) {
         if let Some(broken) = &self.broken {
             linux::report_fault(&fds[2], fault(broken.step, &broken.path, broken.errno));
             return;
         }
         let own = rustix::process::getpid();
         match linux::fork() {
-            Ok(None) => linux::warden_of_template(policy, &self.filters, fds, own),
+            Ok(None) => linux::warden_of_template(policy, &self.filters, fds, door, own),
             Ok(Some(_)) => {}
             Err(errno) => {
                 linux::report_fault(&fds[2], fault(Step::Fork, b"", errno));

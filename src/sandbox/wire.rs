@@ -23,13 +23,13 @@ const FRAME_BYTES_MAX: usize = 256 << 20;
 const READ_BYTES: usize = 64 << 10;
 
 /// Descriptors that come with one frame.
-pub(super) const FDS_MAX: usize = 3;
+pub(super) const FDS_MAX: usize = 4;
 
 /// What a freshly started process becomes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Start<P = Policy> {
-    /// One job.
-    Job(P),
+    /// One job. If it is said to, what puts it into its control group comes with it.
+    Job(P, bool),
     /// A template.
     Template(Mould),
 }
@@ -39,8 +39,9 @@ pub(super) enum Start<P = Policy> {
 pub(super) enum Command<U = Update, P = Policy> {
     /// Its tree changes.
     Update(U),
-    /// A job starts, with these descriptors: standard output, standard error, and the socket to report on.
-    Job(P),
+    /// A job starts, with these descriptors: standard output, standard error, the socket to report on; and if it is said
+    /// to, what puts it into its control group.
+    Job(P, bool),
 }
 
 /// What the job's processes report.

@@ -15,13 +15,13 @@ use super::{
 use crate::compiler::invocation::Family;
 use mesh_proto::{
     path::AbsPath,
-    toolchain::{Manifest, NEEDS_FACT, Needs, Part, PartNode},
+    toolchain::{FAMILY_FACT, Manifest, NEEDS_FACT, Needs, Part, PartNode, VERSION_FACT},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    io,
+    io::{self, Read},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
@@ -34,6 +34,10 @@ const CLANG_PROGRAMS: &[&str] = &["as", "objcopy"];
 pub(super) const PATH_PROGRAMS: &[&str] = &["as", "objcopy"];
 /// Files of a gcc: specs that override the built-in ones, and the plug-in whose place goes into options for LTO.
 const GCC_FILES: &[&str] = &["specs", "liblto_plugin.so"];
+/// Specs read, bytes; the built-in ones of gcc 12 have 8 KB.
+const SPECS_BYTES_MAX: u64 = 1 << 20;
+/// What is in specs that take more from another file: `%include <file>`, `%include_noerr <file>`.
+const SPECS_INCLUDE: &[u8] = b"%include";
 /// Files by which clang tells the distribution.
 const DISTRIBUTION_FILES: &[&str] = &[
     "/etc/os-release",
@@ -128,6 +132,9 @@ pub(super) enum ClosureError {
     /// A part that nothing works without is missing.
     #[error("the compiler has no {0}")]
     Lacks(&'static str),
+    /// Its specs take in another file, or are too long to tell.
+    #[error("{path} takes in other files")]
+    Specs { path: String },
     /// More parts than a toolchain can have.
     #[error("more than {PARTS_MAX} parts")]
     TooMany,
@@ -152,6 +159,8 @@ pub(super) fn close(
         ("about".to_owned(), identity.about.clone()),
         ("macros c".to_owned(), identity.macros.0.to_vec()),
         ("target".to_owned(), identity.triple.clone().into_bytes()),
+        (FAMILY_FACT.to_owned(), identity.family.name().into()),
+        (VERSION_FACT.to_owned(), identity.version.clone().into_bytes()),
     ];
     let search_dirs = search.question("-print-search-dirs")?;
     let programs = search_dirs_line(&search_dirs, "programs");
@@ -282,10 +291,10 @@ impl<'a> Search<'a> {
             if path.first() != Some(&b'/') {
                 continue;
             }
-            if let Some(real) = self.file(&path)?
-                && name.ends_with(".so")
-            {
-                self.program(&real)?;
+            match self.file(&path)? {
+                Some(real) if name.ends_with(".so") => self.program(&real)?,
+                Some(real) => specs(&real)?,
+                None => {}
             }
         }
         Ok(())
@@ -367,6 +376,15 @@ impl<'a> Search<'a> {
         }
         Ok(())
     }
+}
+
+/// Refuses specs that take in files that no question tells.
+fn specs(path: &AbsPath) -> Result<(), ClosureError> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(as_path(path.as_bytes())).map_err(|source| look(path.as_bytes(), source))?;
+    file.take(SPECS_BYTES_MAX).read_to_end(&mut text).map_err(|source| look(path.as_bytes(), source))?;
+    let is_plain = (text.len() as u64) < SPECS_BYTES_MAX && memchr::memmem::find(&text, SPECS_INCLUDE).is_none();
+    if is_plain { Ok(()) } else { Err(ClosureError::Specs { path: shown(path.as_bytes()) }) }
 }
 
 /// The file in which musl's loader finds its directories: `/etc/ld-musl-ARCH.path`.

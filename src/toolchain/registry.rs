@@ -3,7 +3,7 @@
 use super::{
     closure::{self, ClosureError, Draft, Proof},
     disk::{Record, Records},
-    probe,
+    probe::{self, IdentityError},
     stamp::Digests,
 };
 use crate::{compiler::invocation::Family, reason::Reason};
@@ -259,6 +259,15 @@ impl Registry {
         refused
     }
 
+    /// What exactly was met at this absolute path, if it was refused as a compiler lately; never waits for a look-up.
+    #[must_use]
+    pub fn why_refused(&self, program: &[u8]) -> Option<String> {
+        let is_it = |key: &&Key| key.driver.as_bytes() == program;
+        let slots = locked(&self.slots);
+        let mut found = slots.iter().filter(|(key, _)| is_it(key)).map(|(_, slot)| slot);
+        found.find_map(|slot| slot.try_lock().ok()?.failed.as_ref().map(|failed| failed.why.clone()))
+    }
+
     fn all_slots(&self) -> Vec<(Key, Arc<Mutex<Slot>>)> {
         locked(&self.slots).iter().map(|(key, slot)| (key.clone(), Arc::clone(slot))).collect()
     }
@@ -327,7 +336,9 @@ impl Registry {
             Err(error) => {
                 let (reason, seconds) = match error {
                     ClosureError::Changing { .. } => (Reason::Changing, CHANGING_SECONDS),
-                    ClosureError::Script { .. } => (Reason::Wrapper, FAILURE_SECONDS),
+                    ClosureError::Script { .. } | ClosureError::Identity(IdentityError::Wrapper(_)) => {
+                        (Reason::Wrapper, FAILURE_SECONDS)
+                    }
                     _ => (Reason::Compiler, FAILURE_SECONDS),
                 };
                 return fail(slot, reason, error.to_string(), seconds);

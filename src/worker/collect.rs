@@ -74,6 +74,8 @@ pub struct Known<'a> {
     pub temp_dirs: &'a BTreeSet<AbsPath>,
     /// The layer holds only what was written; else it is the tree of inputs itself.
     pub overlay: bool,
+    /// The job's user, where the layer holds the toolchain too: what another user owns was there before.
+    pub owner: Option<u32>,
 }
 
 impl std::fmt::Debug for Known<'_> {
@@ -280,7 +282,11 @@ impl Walk<'_> {
             return Err(CollectError::Kind(at.clone()));
         }
         // Where the toolchain is bound over the inputs' tree, this is the empty file under the mount.
-        if !self.known.overlay && stat.st_size == 0 && self.known.there.part(at.as_bytes()).is_some() {
+        let is_part = || self.known.there.part(at.as_bytes()).is_some();
+        if !self.known.overlay && stat.st_size == 0 && is_part() {
+            return Ok(());
+        }
+        if self.known.owner.is_some_and(|owner| owner != stat.st_uid) && is_part() {
             return Ok(());
         }
         let failed = |errno| CollectError::Read { path: at.clone(), errno };

@@ -8,7 +8,7 @@ use super::collect::There;
 use super::mirror::{MIRROR_BYTES_MAX, MIRROR_NODES_MAX, Mirror, Numbers, Run, Tools, Verdict, Why};
 use super::run::{Closure, Order};
 use crate::sandbox::policy::{Identity, Mould, Policy, Update, Without};
-use crate::sandbox::{Begun, Finished, SandboxError, Step, Template};
+use crate::sandbox::{Begun, Finished, Groups, SandboxError, Step, Template};
 use crate::store::blobs::{Blobs, Pin};
 use mesh_proto::closure::Node;
 use mesh_proto::digest::Digest;
@@ -67,6 +67,8 @@ pub struct Ground<'a> {
     pub identity: Identity,
     /// Barriers left out.
     pub without: Without,
+    /// Where jobs have control groups of their own.
+    pub groups: Option<&'a Groups>,
 }
 
 /// The trees of one client.
@@ -172,7 +174,9 @@ impl State {
             match live.mirror.admit(order.job, order.closure, gone, (order.fingerprint, tools), keep) {
                 Verdict::Run(run) => {
                     let policy = policy(&run.output_dirs, &run.temp_dirs);
-                    let begun = live.tell(&run.update).and_then(|()| live.template.begin(&policy));
+                    let begun = live
+                        .tell(&run.update)
+                        .and_then(|()| live.template.begin(&policy, super::run::group(ground.groups, &policy)));
                     let epoch = live.epoch;
                     return match begun {
                         Ok(begun) => Ok((epoch, run, begun)),
@@ -245,6 +249,7 @@ impl State {
                 | SandboxError::Wall
                 | SandboxError::Text
                 | SandboxError::Lost
+                | SandboxError::Memory
                 | SandboxError::Setup { step: Step::Cwd | Step::Exec, .. }
         );
         let live = self.live.iter_mut().find(|live| live.epoch == epoch && !live.given_up);

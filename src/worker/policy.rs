@@ -40,7 +40,9 @@ pub fn policy(order: Order<'_>, stage: Stage<'_>, identities: Identities, most: 
         (Identities::Shared, _) | (Identities::Namespace, Inputs::Mirror) => {
             most.processes.saturating_mul(SHARED_SLOTS)
         }
-        (Identities::PerSlot, _) | (Identities::Namespace, Inputs::Own { .. }) => most.processes,
+        (Identities::PerSlot | Identities::Chroot { .. }, _) | (Identities::Namespace, Inputs::Own { .. }) => {
+            most.processes
+        }
     };
     let limits = Limits {
         wall_ms: most.wall_ms.min(job.wall_ms_max).min(limits::JOB_WALL_MS_MAX),

@@ -9,8 +9,8 @@ use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
 use crate::compiler::invocation::Family;
 use crate::env;
-use crate::sandbox::policy::{Inputs, Limits, Without};
-use crate::sandbox::{self, Capable, Enforced, Finished, NoSandbox, SandboxError, Step};
+use crate::sandbox::policy::{Inputs, Limits, Policy, Without};
+use crate::sandbox::{self, Capable, Enforced, Finished, Group, Groups, NoSandbox, SandboxError, Step};
 use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
 use mesh_proto::job::{Exit, Job, JobError, Outcome, Output, Refusal, Text, Usage};
@@ -108,6 +108,7 @@ impl RunError {
             Self::Sandbox(SandboxError::Setup { step: Step::Source, .. }) => Refusal::Missing,
             Self::Sandbox(SandboxError::Setup { step: Step::Cwd, .. }) => Refusal::Malformed,
             Self::Sandbox(SandboxError::Setup { step: Step::Place, error, .. }) if is_full(error) => Refusal::Limit,
+            Self::Sandbox(SandboxError::Memory) => Refusal::Memory,
             Self::Sandbox(SandboxError::Wall | SandboxError::Text | SandboxError::Lost) => Refusal::Limit,
             Self::Sandbox(_) => Refusal::Sandbox,
             Self::Collect(_) => Refusal::Collect,
@@ -147,6 +148,8 @@ pub struct Worker {
     toolchains: Toolchains,
     capable: Capable,
     limits: Limits,
+    /// Where jobs have control groups of their own.
+    groups: Option<&'static Groups>,
     /// Barriers that a test leaves out.
     without: Without,
     /// No job runs in a mirror.
@@ -163,13 +166,19 @@ impl Worker {
     /// # Errors
     /// Why it cannot: then the machine must not serve.
     pub fn new(mesh: &Path, cache: &Path) -> Result<Self, NoSandbox> {
-        let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox { why: error.to_string() })?;
+        let toolchains = Toolchains::open(cache).map_err(|error| NoSandbox::before(error.to_string()))?;
+        // Before this process has started another.
+        let groups = Groups::take();
+        if let Err(why) = &groups {
+            tracing::debug!(%why, "jobs have no control groups");
+        }
         let capable = sandbox::probe(mesh, &cache.join(layout::TOOLCHAINS))?;
         Ok(Self {
             mesh: mesh.to_owned(),
             toolchains,
             capable,
             limits: Limits::DEFAULT,
+            groups: groups.ok(),
             without: Without::default(),
             only_strict: std::env::var_os(env::STRICT).is_some_and(|value| value == "1"),
             tables: Mutex::default(),
@@ -210,6 +219,20 @@ impl Worker {
         self.toolchains.tree(toolchain, fingerprint).map(drop)
     }
 
+    /// The same for a toolchain whose files were sent.
+    ///
+    /// # Errors
+    /// If it cannot be made: not all of its files are here.
+    pub fn prepare_sent(&self, toolchain: &Manifest, fingerprint: &Fingerprint) -> Result<(), ToolchainError> {
+        self.toolchains.tree_of_sent(toolchain, fingerprint).map(drop)
+    }
+
+    /// The toolchains' trees and files.
+    #[must_use]
+    pub fn toolchains(&self) -> &Toolchains {
+        &self.toolchains
+    }
+
     /// Runs one job to its end on this thread, which does nothing else meanwhile: in a mirror where that is possible and
     /// sure to be the same, else in a root of its own.
     ///
@@ -227,7 +250,7 @@ impl Worker {
                 Ok(ran) => return Ok(ran),
                 // Another form would end no other way.
                 Err(NotMirrored::Ended(
-                    error @ (SandboxError::Cancelled | SandboxError::Wall | SandboxError::Text),
+                    error @ (SandboxError::Cancelled | SandboxError::Wall | SandboxError::Text | SandboxError::Memory),
                 )) => return Err(error.into()),
                 Err(NotMirrored::Missed) => {
                     self.mirror_misses.fetch_add(1, Ordering::Relaxed);
@@ -263,11 +286,13 @@ impl Worker {
             nodes: entries.len() as u64,
         };
         let policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
-        let finished = sandbox::run(&self.mesh, &policy, cancelled.read_end.as_fd())?;
+        let group = group(self.groups, &policy);
+        let finished = sandbox::run_in(&self.mesh, &policy, group.as_ref(), cancelled.read_end.as_fd())?;
         let ended = Instant::now();
         let overlay = finished.enforced.overlay;
+        let owner = finished.remains.as_ref().map(sandbox::Remains::owner);
         let there = Placed::new(&entries, order.toolchain, &output_dirs, &temp_dirs);
-        let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay };
+        let known = Known { there: &there, output_dirs: &output_dirs, temp_dirs: &temp_dirs, overlay, owner };
         outcome(finished, &known, Form::Strict, started, ended)
     }
 
@@ -291,6 +316,7 @@ impl Worker {
             bases: &self.toolchains.folder(),
             identity: self.capable.identities.of_slot(order.slot),
             without: self.without,
+            groups: self.groups,
         };
         let mut list = None;
         let mut begun = mirrors.begin(order, &tools, &ground, |output_dirs, temp_dirs| {
@@ -319,7 +345,7 @@ impl Worker {
         let layer = finished.layer.try_clone().map_err(|_| NotMirrored::Missed)?;
         let has_succeeded = finished.exit == sandbox::Exit::Code(0);
         let (output_dirs, temp_dirs) = begun.directories();
-        let known = Known { there: &begun, output_dirs, temp_dirs, overlay: true };
+        let known = Known { there: &begun, output_dirs, temp_dirs, overlay: true, owner: None };
         let ran = outcome(finished, &known, Form::Mirror, started, ended).map_err(|_| NotMirrored::Missed)?;
         // What a compiler says that fails is said by the client's own.
         if has_succeeded {
@@ -349,6 +375,17 @@ impl Worker {
         let tools = Arc::new(Tools::new(order.toolchain));
         tables.insert(*order.fingerprint, Arc::clone(&tools));
         tools
+    }
+}
+
+/// A control group for a job. Without one it has the limits of its processes still.
+pub(super) fn group(groups: Option<&Groups>, policy: &Policy) -> Option<Arc<Group>> {
+    match groups?.job(&policy.limits) {
+        Ok(group) => Some(Arc::new(group)),
+        Err(error) => {
+            tracing::debug!(%error, "a job has no control group");
+            None
+        }
     }
 }
 

@@ -200,6 +200,18 @@ impl Agent {
         agent
     }
 
+    /// Puts these lines at the beginning of its configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let file = self.home.join("config/config.toml");
+        let rest = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, [lines, &rest].concat()).unwrap();
+    }
+
+    /// The same agent for somebody else, who neither starts nor ends it.
+    pub(crate) fn seen(&self) -> Self {
+        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port }
+    }
+
     pub(crate) fn start(&mut self, ground: &Ground) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
         let mut command = ground.command(MESH);

@@ -7,7 +7,9 @@
 //! - `launcher`  the ways to call it, and bad input
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
+//! - `proof`     a compiler that is not all that mesh knows of it
 //! - `share`     inputs from one provider to another, with the client's grant
+//! - `ship`      compilers to machines that lack them
 //! - `trust`     who gets in, and whose compiler counts
 //! - `upgrade`   a compiler that changes between two units and during one
 //!
@@ -24,6 +26,8 @@ mod forms;
 mod inputs;
 mod launcher;
 mod liar;
+mod proof;
 mod share;
+mod ship;
 mod trust;
 mod upgrade;

@@ -101,6 +101,7 @@ fn a_compiler_that_the_peer_has_not_stays_here() {
         desk.line("gcc -c x.c -o x.o").env("PATH", std::env::join_paths(dirs).unwrap())
     };
     desk.same(&with("wrapper"), Where::Here(Reason::Wrapper));
+    assert_eq!(desk.last().note, format!("{} is a script", wrapper.display()));
     // The same program in another place, and one byte more: another compiler.
     let real = std::fs::canonicalize(which("gcc")).unwrap();
     let mut bytes = std::fs::read(real).unwrap();

@@ -8,10 +8,12 @@
 
 mod collect;
 mod compile;
+mod container;
 mod cost;
 mod escape;
 mod hostile;
 mod kill;
+mod limits;
 mod mirror;
 mod ordinary;
 mod secrets;

@@ -292,7 +292,7 @@ fn a_program_that_the_client_sends_along_runs_and_finds_nothing() {
         }
     }
     // It would find it, were it there.
-    let home = Command::new(&attempt).args(["hunt", &digits]).arg(ground.dir.path()).output().unwrap();
+    let home = Command::new(attempt).args(["hunt", &digits]).arg(ground.dir.path()).output().unwrap();
     assert!(home.status.success(), "{home:?}");
     assert!(Path::new(ground.dir.path()).exists());
 }

@@ -1,6 +1,7 @@
 //! Compilers: what is found of them, what a change of them does, and whether what is found is all of them.
 #![cfg(target_os = "linux")]
 
+mod families;
 mod proofs;
 mod truth;
 mod upgrade;

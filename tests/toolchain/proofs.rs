@@ -18,7 +18,7 @@ fn places(dir: &Path) -> Places {
 }
 
 /// What samples say of a compiler from which something was taken; `None`, said aloud, where that cannot be tried.
-fn proved(program: &str, change: impl FnOnce(&mut Toolchain)) -> Option<Result<(), String>> {
+pub(crate) fn proved(program: &str, change: impl FnOnce(&mut Toolchain)) -> Option<Result<(), String>> {
     let dir = tempfile::tempdir().expect("a directory");
     if !Path::new(program).exists() {
         skipped(&format!("{program} is not installed"));
@@ -32,7 +32,7 @@ fn proved(program: &str, change: impl FnOnce(&mut Toolchain)) -> Option<Result<(
 }
 
 /// Takes the parts away whose paths hold this text.
-fn take(text: &'static str) -> impl FnOnce(&mut Toolchain) {
+pub(crate) fn take(text: &'static str) -> impl FnOnce(&mut Toolchain) {
     move |toolchain| {
         let mut manifest = (*toolchain.manifest).clone();
         let before = manifest.parts.len();

@@ -20,6 +20,8 @@ use std::{
     time::Instant,
 };
 
+/// Of a header's path, so many components may be its name below a search directory.
+const HEADER_DEPTH_MAX: usize = 4;
 const PATH_VAR: &str = "/usr/local/bin:/usr/bin:/bin";
 
 const C_SAMPLE: &str = "#include <stdio.h>\n#include <string.h>\n#include <assert.h>\n\
@@ -56,11 +58,11 @@ const FLAGS: &[(Option<Family>, &str)] = &[
     (Some(Family::Clang), "-c -g -fsanitize=cfi -flto -fvisibility=hidden"),
 ];
 
-fn registry(cache: &Path) -> Registry {
+pub(crate) fn registry(cache: &Path) -> Registry {
     Registry::open(cache, None)
 }
 
-fn lookup(registry: &Registry, program: &str) -> Option<Arc<Toolchain>> {
+pub(crate) fn lookup(registry: &Registry, program: &str) -> Option<Arc<Toolchain>> {
     match registry.lookup(program.as_bytes(), b"/", PATH_VAR.as_bytes(), Instant::now()) {
         Ok(toolchain) => Some(toolchain),
         Err(LookupError::NotFound) => {
@@ -90,6 +92,17 @@ fn root_options(toolchain: &Toolchain, headers: &BTreeSet<PathBuf>, dirs: &[Vec<
     }
     for header in headers {
         add(["--ro-bind".as_ref(), header.as_ref(), header.as_ref()]);
+        // mingw's headers are links, and gcc lists what they lead to.
+        let tails = header.ancestors().skip(1).take(HEADER_DEPTH_MAX).filter_map(|top| header.strip_prefix(top).ok());
+        let reals = dirs.iter().filter_map(|dir| fs::canonicalize(OsStr::from_bytes(dir)).ok());
+        let links: BTreeSet<PathBuf> = reals
+            .flat_map(|dir| tails.clone().map(move |tail| dir.join(tail)))
+            .filter(|link| link.is_symlink())
+            .collect();
+        for link in links.iter().filter(|link| fs::canonicalize(link).is_ok_and(|real| real == *header)) {
+            let target = fs::read_link(link).expect("a link");
+            add(["--symlink".as_ref(), target.as_ref(), link.as_ref()]);
+        }
     }
     for dir in dirs {
         if let Ok(real) = fs::canonicalize(OsStr::from_bytes(dir)) {
@@ -152,7 +165,7 @@ fn can_sandbox() -> bool {
 
 /// Compiles the samples with a compiler on the machine and in its empty root, with one in `every` sets of flags. (All of
 /// them for gcc and clang, which compile both languages.)
-fn check_truth(program: &str, every: usize) {
+pub(crate) fn check_truth(program: &str, every: usize) {
     let cache = tempfile::tempdir().expect("a directory");
     let registry = registry(cache.path());
     let Some(toolchain) = lookup(&registry, program).filter(|_| can_sandbox()) else { return };
@@ -166,7 +179,13 @@ fn check_truth(program: &str, every: usize) {
         let source = work.path().join(name);
         fs::write(&source, text).expect("written");
         let language = if name == "sample.c" { Language::C } else { Language::Cxx };
-        let dirs = system_dirs(&toolchain, language, &[], &[]).expect("listed");
+        let dirs = match system_dirs(&toolchain, language, &[], &[]) {
+            Err(Reason::Compiler) if every > 1 && language == Language::Cxx => {
+                eprintln!("{program} has no C++");
+                continue;
+            }
+            dirs => dirs.expect("listed"),
+        };
         for (_, flags) in FLAGS.iter().filter(|(family, _)| family.is_none_or(|f| f == toolchain.family)).step_by(every)
         {
             let flags: Vec<&str> = flags.split(' ').collect();
@@ -339,5 +358,38 @@ fn native_flags_are_written_out_by_the_driver() {
         let text = String::from_utf8(text).expect("text");
         assert!(text.contains(word) && !text.contains("\"-march=native\""), "{text}");
         assert_eq!(native_trace(&toolchain, &question("--no-such-option")), Err(Reason::NativeArch), "{program}");
+    }
+}
+
+#[test]
+fn what_native_stands_for_is_the_same_command_for_every_family() {
+    use mesh::compiler::native::{question, substitute};
+    let cache = tempfile::tempdir().expect("a directory");
+    let registry = registry(cache.path());
+    let words = |line: &str| line.split(' ').map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>();
+    for program in ["gcc", "g++", "clang", "clang-16"] {
+        let Some(toolchain) = lookup(&registry, program) else { continue };
+        for options in ["-march=native", "-march=native -mtune=native", "-mtune=native", "-mno-avx -march=native -mbmi"]
+        {
+            let command = words(&format!("{program} -O2 {options} -c x.c -o x.o"));
+            let native: Vec<usize> = (0..command.len()).filter(|at| command[*at].ends_with(b"=native")).collect();
+            let asked = question(&command, &native, toolchain.family);
+            let answer = native_trace(&toolchain, &asked.argv[1..]).expect("an answer");
+            let expansion = asked.expansion(&answer).unwrap_or_else(|| panic!("{program} {options} is not understood"));
+            let expanded = native_trace(&toolchain, &asked.with(&expansion)[1..]).expect("an answer");
+            let agree = asked.agree(&answer, &expanded);
+            // clang moves the command's own features behind the others: such a unit stays here.
+            let is_sure = toolchain.family == Family::Gcc || !options.contains("-mno-avx");
+            assert!(agree || !is_sure, "{program} {options}");
+            let whole = substitute(&command, &native, &expansion);
+            assert!(!whole.iter().any(|word| word.ends_with(b"=native")), "{program} {options}");
+        }
+    }
+    // A compiler for another processor knows of no native one.
+    if let Some(cross) = lookup(&registry, "aarch64-linux-gnu-gcc") {
+        let command = words("aarch64-linux-gnu-gcc -march=native -c x.c");
+        let asked = question(&command, &[1], cross.family);
+        let answer = native_trace(&cross, &asked.argv[1..]);
+        assert!(answer.map_or(true, |answer| asked.expansion(&answer).is_none()));
     }
 }

@@ -165,6 +165,31 @@ fn whatever_is_upgraded_is_another_compiler_at_the_next_question() {
     }
 }
 
+/// From version 16 on clang reads one from beside its driver.
+#[test]
+fn a_configuration_file_that_appears_makes_another_clang() {
+    let Ok(real) = fs::canonicalize("/usr/bin/clang-16") else {
+        skipped("clang-16 is not installed");
+        return;
+    };
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    fs::create_dir(dir.path().join("bin")).expect("made");
+    let clang = dir.path().join("bin/clang");
+    executable(&clang, &fs::read(real).expect("read"));
+    std::thread::sleep(SETTLED);
+    let registry = Registry::open(&dir.path().join("cache"), None);
+    let look = || registry.lookup(clang.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+    let before = look().expect("found");
+    fs::write(dir.path().join("bin/clang.cfg"), "-DNEW\n").expect("written");
+    assert_eq!(look().map(|t| t.fingerprint), Err(LookupError::Local(Reason::Changing)));
+    std::thread::sleep(SETTLED);
+    let after = look().expect("found");
+    let said: Vec<_> = differences(&before.manifest, &after.manifest).iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|line| line.ends_with("/bin/clang.cfg is only there")), "{said:?}");
+    let macros = said.iter().any(|line| line == "macros c: not the same");
+    assert!(macros, "what it defines counts: {said:?}");
+}
+
 fn replace_as(path: &Path) {
     executable(path, &fs::read("/usr/bin/as").expect("read"));
 }
@@ -194,6 +219,11 @@ fn a_wrapper_or_a_link_to_a_launcher_is_refused_each_for_its_own_reason() {
             Err(other) => skipped(&format!("gcc: {other}")),
         }
     }
+    if let Some(gcc) = Gcc::new() {
+        fs::write(gcc.parts.join("specs"), "%include_noerr <more.specs>\n\n").expect("written");
+        let found = gcc.look(&registry).map(|toolchain| toolchain.driver.clone());
+        assert_eq!(found, Err(LookupError::Local(Reason::Compiler)), "what the specs take in is not known");
+    }
     let stranger = dir.path().join("cc");
     executable(&stranger, &fs::read("/bin/true").expect("read"));
     assert_eq!(look(&stranger), Err(LookupError::Local(Reason::Compiler)));
@@ -202,6 +232,40 @@ fn a_wrapper_or_a_link_to_a_launcher_is_refused_each_for_its_own_reason() {
     assert!(said.contains(&(b"cross-gcc".to_vec(), Reason::Wrapper, why)), "{said:?}");
     assert!(said.iter().any(|(name, reason, _)| name == b"cc" && *reason == Reason::Compiler), "{said:?}");
     assert!(registry.known().iter().all(|t| t.driver.as_bytes() == b"/usr/bin/gcc"));
+}
+
+/// Buildroot's drivers, among others, are such programs: what they run would be missing in a root of the driver's files.
+#[test]
+fn a_program_that_runs_a_compiler_is_no_compiler_itself() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let registry = Registry::open(dir.path(), None);
+    let mut all = Vec::new();
+    for compiler in ["/usr/bin/gcc", "/usr/bin/clang"] {
+        if !Path::new(compiler).exists() {
+            skipped(&format!("{compiler} is not installed"));
+            continue;
+        }
+        let text = format!(
+            "#include <unistd.h>\nint main(int n, char **v) {{ (void)n; v[0] = \"{compiler}\"; return execv(v[0], v); }}\n"
+        );
+        fs::write(dir.path().join("w.c"), text).expect("written");
+        let name = format!("wrapper-{}", compiler.rsplit('/').next().expect("a name"));
+        let linked = Command::new(compiler).args(["-w", "w.c", "-o", &name]).current_dir(dir.path()).status();
+        assert!(linked.expect("runs").success());
+        all.push(dir.path().join(name));
+    }
+    std::thread::sleep(SETTLED);
+    for wrapper in all {
+        let found = registry.lookup(wrapper.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+        assert_eq!(found.map(|t| t.driver.clone()), Err(LookupError::Local(Reason::Wrapper)), "{}", wrapper.display());
+        let link = dir.path().join("link-cc");
+        let _ = fs::remove_file(&link);
+        let real = if wrapper.ends_with("wrapper-gcc") { "/usr/bin/gcc" } else { "/usr/bin/clang" };
+        symlink(real, &link).expect("linked");
+        // A link to the compiler is the compiler.
+        let found = registry.lookup(link.as_os_str().as_bytes(), b"/", b"/usr/bin:/bin", Instant::now());
+        assert!(matches!(found, Ok(_) | Err(LookupError::Local(Reason::Changing))), "{found:?}");
+    }
 }
 
 #[test]
