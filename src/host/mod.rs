@@ -1,5 +1,7 @@
 //! Cores, load, the clock (DO).
 
+pub mod kernel;
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Cores that this process may use: affinity and the cgroup's quota counted.

@@ -70,6 +70,15 @@ pub fn close_inherited_descriptors() {
     linux::close_from(3);
 }
 
+/// The version of Landlock that this machine's kernel offers; `None` if it offers none.
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::landlock_abi();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// The hidden first argument by which mesh runs itself as a job.
 pub const CHILD_ARG: &str = "__job";
 
