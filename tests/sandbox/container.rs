@@ -21,7 +21,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-const NONE: Without = Without { seccomp: false, landlock: false, read_only: false, limits: false, overlay: false };
+use crate::escape::NONE;
 
 /// What Docker gives root in a container by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 /// net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
