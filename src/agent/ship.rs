@@ -18,6 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A machine that was connected this lately may not have looked at its own compilers yet.
+const LOOKS: Duration = Duration::from_secs(10);
 /// A machine that refused a compiler for a reason that may pass is asked again after this time, milliseconds.
 const ASK_AGAIN_MS: u64 = 5 * 60 * 1000;
 /// A machine on which a compiler met an instruction that the processor does not have is not used for it for so long.
@@ -115,7 +117,7 @@ impl Agent {
             self.prove(toolchain);
         }
         for link in self.links.all() {
-            if link.load().slots == 0 || link.has(fingerprint) {
+            if link.load().slots == 0 || link.has(fingerprint) || link.since.elapsed() < LOOKS {
                 continue;
             }
             if link.shipments.is_due(fingerprint, now_ms) && !self.want(toolchain, &link, now_ms) {

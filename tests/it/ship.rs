@@ -53,7 +53,9 @@ fn a_machine_without_the_compiler_is_sent_it_and_makes_the_same_bytes() {
     let Some(mut desk) = Desk::configured(Ground::new(), BARE, "") else { return };
     desk.write("a.c", "#include <stdio.h>\nint main(void) { return puts(__FILE__); }\n");
     // Nobody waits for it.
-    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::ToolchainComing));
+    let comes = |desk: &Desk| desk.last().reason == Some(Reason::ToolchainComing);
+    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::NoMatch));
+    compile_until(&desk, "gcc -g -c a.c -o a.o", "it does not come", || comes(&desk));
     compile_until_there(&desk, "gcc -g -c a.c -o a.o");
     for flags in ["-O2", "-O0 -g", "-O2 -Wall -Wextra -MMD -MF a.d"] {
         desk.same_there(&format!("gcc {flags} -c a.c -o a.o"));
