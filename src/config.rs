@@ -7,6 +7,8 @@
 //! slots = "auto"                      # or 6: compilers run for others at once
 //! port = 6374                         # UDP; default: 6374 if it is free
 //! peers = ["tower.lan", "10.0.0.7:6374"]
+//! compilers = "all"                   # or "none": lend no compiler of its own, only those that other machines send
+//! toolchain_rate = 32                 # MB/s at which compilers are sent to other machines; 0: they are not
 //! [discovery]
 //! announce = "tagged"                 # or "off"
 //! ```
@@ -24,12 +26,17 @@ const WORD_BYTES_MAX: usize = 255;
 /// Compilers at once.
 const SLOTS_MAX: u16 = 4096;
 /// Every key of the file.
-const KEYS: &[&str] = &["name", "slots", "port", "peers", "discovery"];
+const KEYS: &[&str] = &["name", "slots", "port", "peers", "compilers", "toolchain_rate", "discovery"];
 /// Every key of `[discovery]`.
 const DISCOVERY_KEYS: &[&str] = &["announce"];
 
+/// MB/s at which compilers are sent, where nothing else is said: a compiler in a few seconds, and a third of a gigabit link.
+const TOOLCHAIN_RATE_DEFAULT: u16 = 32;
+/// The highest such rate.
+const TOOLCHAIN_RATE_MAX: u16 = 10_000;
+
 /// The settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// This machine's name in a mesh; the host's name if `None`.
     pub name: Option<String>,
@@ -39,8 +46,36 @@ pub struct Config {
     pub port: Option<u16>,
     /// Addresses where machines of the mesh may be, with or without a port.
     pub peers: Vec<String>,
+    /// Which compilers it lends.
+    pub compilers: Compilers,
+    /// How fast compilers are sent to other machines, MB (10^6 bytes) a second; 0: they are not.
+    pub toolchain_rate: u16,
     /// What mDNS carries.
     pub announce: Announce,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            slots: None,
+            port: None,
+            peers: Vec::new(),
+            compilers: Compilers::default(),
+            toolchain_rate: TOOLCHAIN_RATE_DEFAULT,
+            announce: Announce::default(),
+        }
+    }
+}
+
+/// Which compilers a machine lends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compilers {
+    /// Its own, and those that other machines sent.
+    #[default]
+    All,
+    /// Only those that other machines sent.
+    None,
 }
 
 /// What is announced by mDNS.
@@ -87,6 +122,8 @@ const WANT_SLOTS: &str = "\"auto\" or a number from 0 to 4096";
 const WANT_PORT: &str = "a number from 0 to 65535";
 const WANT_NAME: &str = "a name of 1 to 64 bytes without control characters";
 const WANT_PEERS: &str = "a list of at most 256 addresses such as \"tower.lan\" or \"10.0.0.7:6374\"";
+const WANT_COMPILERS: &str = "\"all\" or \"none\"";
+const WANT_RATE: &str = "a number of MB a second from 0 to 10000";
 const WANT_ANNOUNCE: &str = "\"tagged\" or \"off\"";
 
 /// Settles the settings. `file` is the configuration file's text, if there is one; with them come warnings, each a
@@ -117,6 +154,13 @@ pub fn resolve(
         let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
         config.peers = checked_peers(env::PEERS, words.map(str::to_owned).collect())?;
     }
+    if let Some(text) = var(env::COMPILERS) {
+        config.compilers = compilers(env::COMPILERS, Some(&text))?;
+    }
+    if let Some(text) = var(env::TOOLCHAIN_RATE) {
+        let rate = text.parse().ok().filter(|rate| *rate <= TOOLCHAIN_RATE_MAX);
+        config.toolchain_rate = rate.ok_or(wrong(env::TOOLCHAIN_RATE, WANT_RATE))?;
+    }
     config.slots = flags.slots.or(config.slots);
     config.port = flags.port.or(config.port);
     Ok((config, warnings))
@@ -145,6 +189,8 @@ fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigError> {
                 config.peers = checked_peers(key, words.ok_or(wrong(key, WANT_PEERS))?)?;
             }
             ("peers", _) => return Err(wrong(key, WANT_PEERS)),
+            ("compilers", value) => config.compilers = compilers(key, value.as_str())?,
+            ("toolchain_rate", value) => config.toolchain_rate = number(key, value, TOOLCHAIN_RATE_MAX, WANT_RATE)?,
             ("discovery", Value::Table(discovery)) => read_discovery(discovery, &mut config, &mut warnings)?,
             ("discovery", _) => return Err(wrong(key, "a table with the key announce")),
             (unknown, _) => warnings.push(not_known(unknown, "", KEYS)),
@@ -163,6 +209,14 @@ fn read_discovery(table: &toml::Table, config: &mut Config, warnings: &mut Vec<S
         }
     }
     Ok(())
+}
+
+fn compilers(key: &str, word: Option<&str>) -> Result<Compilers, ConfigError> {
+    match word {
+        Some("all") => Ok(Compilers::All),
+        Some("none") => Ok(Compilers::None),
+        _ => Err(wrong(key, WANT_COMPILERS)),
+    }
 }
 
 fn not_known(key: &str, prefix: &str, known: &[&str]) -> String {
@@ -235,6 +289,12 @@ mod tests {
         assert_eq!((two.slots, two.port), (Some(2), Some(12)));
         let one = got(Flags::default(), &[]);
         assert_eq!((one.slots, one.port, one.name.as_deref()), (Some(1), Some(11), Some("f")));
+        let file = "compilers = 'none'\ntoolchain_rate = 5\n";
+        let of = |env: &[_]| settle(Flags::default(), env, file).map(|(c, _)| (c.compilers, c.toolchain_rate));
+        assert_eq!(of(&[]), Ok((Compilers::None, 5)));
+        let env = [("MESH_COMPILERS", "all"), ("MESH_TOOLCHAIN_RATE", "0")];
+        assert_eq!(of(&env), Ok((Compilers::All, 0)));
+        assert!(of(&[("MESH_COMPILERS", "some")]).is_err() && of(&[("MESH_TOOLCHAIN_RATE", "10001")]).is_err());
         assert_eq!(got(Flags::default(), &[("MESH_SLOTS", "auto")]).slots, None);
         assert_eq!(got(Flags::default(), &[("MESH_SLOTS", "")]).slots, Some(1), "empty is as good as absent");
     }

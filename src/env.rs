@@ -29,6 +29,10 @@ pub const SLOTS: &str = "MESH_SLOTS";
 pub const PORT: &str = "MESH_PORT";
 /// Addresses where machines of the mesh may be, separated by commas, over the configuration file's `peers`.
 pub const PEERS: &str = "MESH_PEERS";
+/// `all` or `none`: which compilers of its own this machine lends; over the configuration file's `compilers`.
+pub const COMPILERS: &str = "MESH_COMPILERS";
+/// MB a second at which this machine sends compilers to others; over the configuration file's `toolchain_rate`.
+pub const TOOLCHAIN_RATE: &str = "MESH_TOOLCHAIN_RATE";
 /// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
 pub const LOOPBACK: &str = "MESH_LOOPBACK";
 /// `1`, for an agent: every job for another machine gets a root of its own, even where a kept tree would do. For tests and

@@ -1,6 +1,9 @@
 //! Where mesh keeps its files: the XDG base directories, or one directory for all (DECIDE).
 
-use crate::launch::socket::{self, Runtime};
+use crate::launch::{
+    beat,
+    socket::{self, Runtime},
+};
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
@@ -72,6 +75,12 @@ impl Places {
     #[must_use]
     pub fn frozen_marker(&self) -> PathBuf {
         self.socket.with_extension(socket::FROZEN)
+    }
+
+    /// The agent shows here that it lives, as [`crate::launch::beat`] says.
+    #[must_use]
+    pub fn beat(&self) -> PathBuf {
+        self.socket.with_extension(beat::BEAT)
     }
 
     /// A launcher that starts an agent leaves this, so that the next ones do not.

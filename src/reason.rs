@@ -61,12 +61,15 @@ reasons! {
     ComputedInclude "COMPUTED_INCLUDE" "An include's name is computed in a way that only the compiler can resolve." "";
     Unreadable "UNREADABLE" "The source or a header could not be read." "";
     Changing "CHANGING" "A file changed while it was being read." "";
-    Compiler "COMPILER" "The compiler could not be fingerprinted: it is a script, or answers to questions about its parts failed." "Name the compiler's own binary.";
+    Compiler "COMPILER" "The program is not a compiler that mesh knows, or answers to questions about its parts failed." "mesh distributes gcc and clang; name the compiler's own binary.";
+    Wrapper "WRAPPER" "The compiler is a script or a small program that runs another one." "Name the compiler that it runs, with the options that it adds.";
+    StandIn "STAND_IN" "The program is not a compiler but a link to another launcher (ccache, distcc, icecc or their kin)." "Name the compiler itself; ccache can call mesh (CCACHE_PREFIX=mesh-cc).";
+    Unproved "UNPROVED" "With nothing but its own files this compiler makes something else than here, so no other machine is trusted with it." "mesh toolchain shows what differed.";
     OtherRoot "OTHER_ROOT" "The command runs in another root, mount namespace or container than the agent." "";
     NoAgent "NO_AGENT" "No agent answered in time." "Run: mesh up";
     NoMesh "NO_MESH" "This machine is in no mesh." "Run: mesh up, then mesh pair or mesh join CODE.";
     NoPeer "NO_PEER" "No other machine of the mesh is connected." "Run: mesh peers";
-    NoMatch "NO_MATCH" "No connected machine has exactly this compiler." "Install the same package on both; mesh peers shows who has what.";
+    NoMatch "NO_MATCH" "No connected machine has exactly this compiler, and none can be sent it." "Run: mesh toolchain";
     PeersBusy "PEERS_BUSY" "All matching machines were busy, and this one was free sooner." "";
     LocalIdle "LOCAL_IDLE" "This machine was free and expected to finish first." "";
     PeerLost "PEER_LOST" "The machine that had the job was lost or refused it, and no other took it." "";
@@ -78,6 +81,8 @@ reasons! {
     ForcedLocal "FORCED_LOCAL" "MESH=off, or a nested mesh, asked for a local compile." "";
     Role "ROLE" "This machine's role does not let it submit." "";
     Leaving "LEAVING" "The agent is shutting down." "";
+    ToolchainComing "TOOLCHAIN_COMING" "No connected machine has this compiler yet; it is being made ready to be sent, or is on its way." "Wait a moment: mesh toolchain shows how far it is.";
+    IllegalInstruction "ILLEGAL_INSTRUCTION" "The compiler met an instruction there that the other machine's processor does not have; that machine is not used for it for an hour." "";
 }
 
 impl core::fmt::Display for Reason {

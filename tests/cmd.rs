@@ -159,7 +159,7 @@ fn record(source: &Path, ended_ms: u64) -> UnitRecord {
 /// Answers for an agent whose machine is in the mesh of `desk`.
 fn member(ask: &Ask) -> Vec<Tell> {
     match ask {
-        Ask::Snapshot => vec![Tell::Beat, Tell::Snapshot(Box::new(desk()))],
+        Ask::Snapshot => vec![Tell::Snapshot(Box::new(desk()))],
         Ask::Stop => vec![Tell::Finished("stopping".to_owned())],
         other => panic!("not in the script: {other:?}"),
     }
@@ -404,7 +404,6 @@ fn pair_shows_the_code_then_who_joined() {
         assert_eq!(*ask, Ask::Pair { role: "worker".to_owned() });
         vec![
             Tell::PairingCode { code: "417-otter-maple".to_owned(), addresses: vec!["192.168.1.20".to_owned()] },
-            Tell::Beat,
             Tell::Note("a wrong code from 192.168.1.77. 2 tries left.".to_owned()),
             Tell::Finished("joined: tower  k7f3-q2m9   linux x86_64   24 cores   role worker".to_owned()),
         ]

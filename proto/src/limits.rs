@@ -56,6 +56,16 @@ pub const RECORDS_MAX: usize = 1024;
 pub const CHAIN_DEPTH_MAX: usize = 8;
 /// Toolchains that one machine advertises.
 pub const TOOLCHAINS_MAX: usize = 256;
+/// Parts of one toolchain; the largest known have 200.
+pub const TOOLCHAIN_PARTS_MAX: usize = 4096;
+/// What a toolchain says of itself, items.
+pub const TOOLCHAIN_FACTS_MAX: usize = 64;
+/// The frame of a toolchain's manifest, bytes.
+pub const TOOLCHAIN_MANIFEST_BYTES_MAX: usize = 2 << 20;
+/// All files of one toolchain that is sent, bytes.
+pub const TOOLCHAIN_BYTES_MAX: u64 = 4 << 30;
+/// Files of a toolchain that are asked for at once, bytes, unless one alone is larger.
+pub const TOOLCHAIN_TURN_BYTES: u64 = 16 << 20;
 /// Addresses kept or told of one machine.
 pub const ADDRESSES_MAX: usize = 32;
 /// How often a provider may say what it lacks for one job: at once, and after what others did not give.

@@ -2,11 +2,14 @@
 //!
 //! Enum variants are only appended. Three kinds of streams: the *control* stream, bidirectional, opened by the side that
 //! dialled, first the hello and the records and then [`Control`] both ways; the *names* stream, one each way at most,
-//! [`NameBatch`] after [`NameBatch`]; and one bidirectional stream a *job*, [`Offer`] one way and [`Answer`] the other, or a
-//! *fetch* between two providers ([`crate::exchange::share`]).
+//! [`NameBatch`] after [`NameBatch`]; and one bidirectional stream a *job*, [`Offer`] one way and [`Answer`] the other, a
+//! *fetch* between two providers ([`crate::exchange::share`]), or a *toolchain* ([`crate::exchange::toolchain`]).
 
 use crate::{
-    exchange::share::{Fetch, Grant, Source},
+    exchange::{
+        share::{Fetch, Grant, Source},
+        toolchain::{Arrival, Get, Wanted},
+    },
     job::{Job, Outcome, Refusal},
     limits,
     membership::Record,
@@ -23,6 +26,9 @@ pub enum StreamHead {
     /// Blobs that a client has granted. Back come sets of indexes into the list, each followed by these blobs in ascending
     /// order; the stream ends when the giver has no more.
     Fetch(Box<Fetch>),
+    /// A compiler. Back comes [`crate::exchange::toolchain::Given`]; then sets of numbers of files one way, each followed by
+    /// these files the other way, until the asker ends the stream.
+    Toolchain(Get),
 }
 
 /// A job, offered.
@@ -86,6 +92,10 @@ pub enum Control {
     Leaving,
     /// A peer may fetch from the receiver what the sender has named to it.
     Grant(Grant),
+    /// The sender has work for a compiler that the receiver does not have.
+    Wanted(Wanted),
+    /// What becomes of a compiler that the receiver wants the sender to have.
+    Arrival(Arrival),
 }
 
 /// How busy a machine is, as it tells one other: what that one has put upon it, that one knows better.

@@ -1,6 +1,6 @@
 //! What a compiler's fingerprint is made of (AGREE).
 
-use crate::{digest::Digest, path::AbsPath};
+use crate::{digest::Digest, limits, path::AbsPath};
 use serde::{Deserialize, Serialize};
 
 /// Names everything that decides a compiler's output. Two machines with equal fingerprints have the same files at the
@@ -50,13 +50,21 @@ pub struct Manifest {
     /// The path by which the compiler is run; often a symbolic link among the parts.
     pub driver: AbsPath,
     /// What it says of itself, labelled and sorted: target, specs, search directories.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::TOOLCHAIN_FACTS_MAX }, _, _>")]
     pub facts: Vec<(String, Vec<u8>)>,
     /// Its files, sorted by path, no path twice.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::TOOLCHAIN_PARTS_MAX }, _, _>")]
     pub parts: Vec<Part>,
 }
 
 /// The label of the fact by which a manifest says what its programs run on; its value is [`Needs::fact`].
 pub const NEEDS_FACT: &str = "runs on";
+
+/// The label of the fact that says which grammar of options it has: `gcc` or `clang`.
+pub const FAMILY_FACT: &str = "family";
+
+/// The label of the fact that says its version, as `12.2.0`.
+pub const VERSION_FACT: &str = "version";
 
 /// What a machine must be to run the programs of a toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,8 +93,13 @@ impl Manifest {
     /// What a machine must be to run it; `None` if the manifest does not say.
     #[must_use]
     pub fn needs(&self) -> Option<Needs> {
-        let (_, value) = self.facts.iter().find(|(label, _)| label == NEEDS_FACT)?;
-        Needs::from_fact(value)
+        Needs::from_fact(self.fact(NEEDS_FACT)?)
+    }
+
+    /// What it says under this label.
+    #[must_use]
+    pub fn fact(&self, label: &str) -> Option<&[u8]> {
+        self.facts.iter().find(|(known, _)| known == label).map(|(_, value)| value.as_slice())
     }
 
     /// The fingerprint: BLAKE3, under a context of its own, of the manifest's encoding with the parts and facts sorted.

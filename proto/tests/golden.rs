@@ -5,7 +5,10 @@ use mesh_proto::{
     advert::DiscKey,
     closure::{Entry, File, Node},
     digest::{Digest, hex},
-    exchange::share::{Fetch, Grant, GrantKey, Source},
+    exchange::{
+        share::{Fetch, Grant, GrantKey, Source},
+        toolchain::{Arrival, Arriving, Get, Given, NotTaken, Wanted},
+    },
     hello::{Hello, Sync},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
@@ -14,7 +17,7 @@ use mesh_proto::{
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
     path::AbsPath,
     peer::PeerId,
-    toolchain::{Fingerprint, Manifest, Part, PartNode},
+    toolchain::{Fingerprint, Manifest, Needs, Part, PartNode},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, fmt::Debug, path::Path};
@@ -240,6 +243,18 @@ fn what_is_said_between_jobs_is_what_it_always_was() {
     check("control-leaving", &Control::Leaving);
     let grant = Grant { to: PeerId([0x56; 32]), key: GrantKey([0x57; 32]) };
     check("control-grant", &Control::Grant(grant));
+    let fingerprint = Fingerprint(Digest([0x54; 32]));
+    let needs = Needs { machine: 183, level: 0 };
+    check("control-wanted", &Control::Wanted(Wanted { fingerprint, needs, bytes: 1 << 40 }));
+    let arrival = |state| Control::Arrival(Arrival { fingerprint, state });
+    check("control-arrival-coming", &arrival(Arriving::Coming { have: 127, of: 128 }));
+    let all =
+        [NotTaken::Serve, NotTaken::Machine, NotTaken::Processor, NotTaken::Room, NotTaken::Failed, NotTaken::Busy];
+    for (at, why) in all.into_iter().enumerate() {
+        check(&format!("control-arrival-refused-{at}"), &arrival(Arriving::Refused(why)));
+    }
+    check("stream-toolchain", &StreamHead::Toolchain(Get { fingerprint }));
+    check("given-not", &Given::Not);
 }
 
 #[test]
@@ -255,6 +270,7 @@ fn a_manifest_and_its_fingerprint_are_what_they_always_were() {
         ],
     };
     check("manifest", &manifest);
+    check("given-manifest", &Given::Manifest(Box::new(manifest.clone())));
     check("derived-fingerprint", &manifest.fingerprint());
     check("derived-job-key", &mesh_proto::key::key(&job(), entries().iter()));
 }

@@ -7,6 +7,7 @@ use mesh_proto::{
         provider::Provider,
         requester::{Requester, Step},
         share::{Asker, Fetch, Giver, Grant, GrantKey, Grants},
+        toolchain::{self, Given},
     },
     frame,
     hello::{Hello, Sync},
@@ -18,7 +19,7 @@ use mesh_proto::{
     pairing::{Channel, Code, FromInviter, FromJoiner, Joiner, Window},
     path::AbsPath,
     peer::PeerId,
-    toolchain::{Fingerprint, Manifest},
+    toolchain::{Fingerprint, Manifest, Needs},
 };
 use proptest::prelude::*;
 use rand_core::{CryptoRng, RngCore};
@@ -115,7 +116,15 @@ fn read_jobs(bytes: &[u8]) {
             let mut giver = Giver::new(PeerId([2; 32]), *fetch);
             assert!(giver.next(&Grants::default(), &mut names, |_| true).is_empty(), "nothing was granted");
         }
-        Err(_) => {}
+        Ok(StreamHead::Toolchain(_)) | Err(_) => {}
+    }
+    if let Ok(Given::Manifest(manifest)) = frame::decode::<Given>(bytes) {
+        let (fingerprint, needs) = (manifest.fingerprint(), Needs { machine: 62, level: 1 });
+        if toolchain::check(&manifest, &fingerprint, &needs).is_ok() {
+            assert!(toolchain::bytes(&manifest) <= limits::TOOLCHAIN_BYTES_MAX);
+        }
+        let lacking = toolchain::lacking(&manifest, |_| false);
+        assert!(lacking.is_empty() || !toolchain::turn(&lacking).is_empty());
     }
     let offers = [offered, frame::decode::<Job>(bytes).ok().map(plain)];
     for offer in offers.into_iter().flatten() {
@@ -212,6 +221,13 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
         let bytes = [&[0, 0, 0][..], &list(count, &output), &[0; 6]].concat();
         assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} outputs");
     }
+    // A manifest: its driver, facts of an empty label and value each, parts that are directories.
+    let manifest = |facts: usize, parts: usize| {
+        let bytes = [&[1, b'/'][..], &list(facts, &[0, 0]), &list(parts, &[1, b'/', 2])].concat();
+        frame::decode::<Manifest>(&bytes).is_ok()
+    };
+    assert!(manifest(limits::TOOLCHAIN_FACTS_MAX, limits::TOOLCHAIN_PARTS_MAX));
+    assert!(!manifest(limits::TOOLCHAIN_FACTS_MAX + 1, 0) && !manifest(0, limits::TOOLCHAIN_PARTS_MAX + 1));
     let fetch = |count: usize| frame::decode::<Fetch>(&[&[0; 64][..], &list(count, &[0; 32])].concat()).is_ok();
     assert!(fetch(limits::CLOSURE_ENTRIES_MAX) && !fetch(limits::CLOSURE_ENTRIES_MAX + 1));
     // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each.

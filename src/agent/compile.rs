@@ -80,6 +80,16 @@ struct Unit {
 
 impl Unit {
     /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
+    /// Whether the plan says that the compiler makes a file of this path.
+    fn makes(&self, path: &AbsPath) -> bool {
+        // gcc names this one after the source as well, so that no plan has its name.
+        let remarks = path.name().ends_with(b".opt-record.json.gz")
+            && self.argv.iter().any(|argument| argument.starts_with(b"-fsave-optimization-record"));
+        let plan = &self.view.plan;
+        let mut named = std::iter::once(&plan.output).chain(&plan.side_outputs);
+        remarks || named.any(|named| self.real_path(named).as_ref() == Some(path))
+    }
+
     fn real_path(&self, path: &[u8]) -> Option<AbsPath> {
         let directory = |path: &[u8]| path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (cut, object) = (directory(path), &self.view.plan.output);
@@ -192,6 +202,7 @@ async fn go(
     let prepared = tokio::task::spawn_blocking(move || measured(|| prepare(&preparing, request, arrived))).await;
     let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
+    record.note = known.note;
     phases.ended("scan", Some(cpu_us));
     let unit = prepared?;
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
@@ -213,25 +224,53 @@ struct Known {
     source: Vec<u8>,
     output: Vec<u8>,
     compiler: String,
+    note: String,
+}
+
+/// A unit of a few lines by which a compiler is tried.
+pub(super) struct Sample {
+    /// The compiler that its command means.
+    pub(super) toolchain: Arc<Toolchain>,
+    /// What it would be for a peer, in a root of its own.
+    pub(super) job: Job,
+    /// What it may read.
+    pub(super) closure: Closure,
+}
+
+/// Plans and closes a command as if it were to go out; blocking.
+///
+/// # Errors
+/// Why it never would.
+pub(super) fn sample(agent: &Arc<Agent>, request: Request) -> Result<Sample, Reason> {
+    let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
+    let unit = plan_and_close(agent, request, arrived, &mut Known::default(), false).map_err(|stays| stays.reason)?;
+    Ok(Sample { job: Job { strict: true, ..job(&unit) }, toolchain: unit.view.toolchain, closure: unit.closure })
 }
 
 /// Everything up to the closure; blocking.
-fn prepare(agent: &Agent, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
+fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
     let mut known = Known::default();
-    let unit = plan_and_close(agent, request, arrived, &mut known);
+    let unit = plan_and_close(agent, request, arrived, &mut known, true);
     (known, unit)
 }
 
-fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut Known) -> Result<Unit, Stays> {
+fn plan_and_close(
+    agent: &Arc<Agent>,
+    request: Request,
+    arrived: Arrived,
+    known: &mut Known,
+    goes_out: bool,
+) -> Result<Unit, Stays> {
     same_root(&request)?;
     let cwd = request.cwd.clone();
     let argv = response::expand(&request.argv, &mut |name| read_response(&cwd, name))?;
-    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
-    let toolchain =
-        agent.compiler(&request.program, &cwd, path_var, (arrived.at, arrived.tick)).map_err(|e| match e {
+    let toolchain = compiler(agent, &request, arrived).map_err(|e| {
+        known.note = agent.registry.why_refused(&request.program).unwrap_or_default();
+        match e {
             LookupError::NotFound => Reason::Compiler,
             LookupError::Local(reason) => reason,
-        })?;
+        }
+    })?;
     known.compiler = toolchain.label();
     plain_loader(&request, &toolchain)?;
     let invocation = Invocation {
@@ -249,7 +288,9 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
     if plan.suspects.iter().any(exists) {
         return Err(Reason::UnknownOption.into());
     }
-    agent.may_go_out(&toolchain.fingerprint).map_err(|reason| Stays { reason, fallback: true })?;
+    if goes_out {
+        agent.may_go_out(&toolchain).map_err(|reason| Stays { reason, fallback: true })?;
+    }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
     let view = View { locale_dirs: vec![locale_dir(&toolchain)], request, toolchain, plan, system_dirs };
@@ -260,6 +301,12 @@ fn plan_and_close(agent: &Agent, request: Request, arrived: Arrived, known: &mut
         agent.records().asked_compiler();
     }
     Ok(Unit { view, closure, argv, strict: rung != Rung::Graph })
+}
+
+/// The compiler that a request means now.
+fn compiler(agent: &Agent, request: &Request, arrived: Arrived) -> Result<Arc<Toolchain>, LookupError> {
+    let path_var = request.env.iter().find(|(k, _)| k == b"PATH").map_or(&b""[..], |(_, v)| v);
+    agent.compiler(&request.program, &request.cwd, path_var, (arrived.at, arrived.tick))
 }
 
 /// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
@@ -391,6 +438,11 @@ async fn run_remotely(
         drop(freed);
         phases.ended("remote", None);
         match ran {
+            Ok((outcome, _)) if retry::is_illegal_instruction(&outcome) => {
+                link.shipments.quarantine(job.toolchain, Instant::now());
+                tracing::warn!("{} cannot run {}: illegal instruction", link.name(), record.compiler);
+                return Err(fallback(Reason::IllegalInstruction));
+            }
             Ok((outcome, bytes)) => {
                 record.ran_on = Some(link.name());
                 let there = [
@@ -462,8 +514,13 @@ fn job(unit: &Unit) -> Job {
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let fallback = |reason| Stays { reason, fallback: true };
-    let (view, now) = (&unit.view, agent.arrivals.arrive());
-    if !agent.graph().still_fresh(&view.want(now), &unit.closure) {
+    let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
+    if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
+        return Err(fallback(Reason::Changing));
+    }
+    // Upgraded meanwhile, its headers with it perhaps: some of the inputs may be the new ones'.
+    let is_same = |found: Arc<Toolchain>| found.fingerprint == view.toolchain.fingerprint;
+    if !compiler(agent, &view.request, now).is_ok_and(is_same) {
         return Err(fallback(Reason::Changing));
     }
     let object = unit.real_path(&view.plan.output);
@@ -475,8 +532,12 @@ fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> R
         .zip(bytes)
         .map(|(output, bytes)| Made { keeps_mode: !is_object(&output.path), output: output.clone(), bytes })
         .collect();
-    if !made.iter().any(|m| Some(&m.output.path) == object) {
-        // Status 0 and no object: whatever that was, it is looked at here.
+    // Status 0 and no object, or what the compiler here would not have made (it could be a source, or a script): whatever
+    // that was, it is looked at here.
+    let is_whole = made.iter().any(|m| Some(&m.output.path) == object);
+    if !is_whole || !made.iter().all(|m| unit.makes(&m.output.path)) {
+        tracing::warn!("a peer gave other files than those that were asked for");
+        agent.records().discrepancy();
         return Err(fallback(Reason::Discrepancy));
     }
     // The object last: who sees it finds everything that belongs to it.

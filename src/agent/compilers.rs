@@ -1,5 +1,5 @@
 //! Which compiler a request means, and where that looks for headers: from memory, for as long as no file changed on which
-//! the answer depends (DO).
+//! the answer depends; and which compilers this machine lends (DO).
 //!
 //! The registry and the searcher look at a hundred paths for each answer. Here the graph, which has watches on them, says
 //! whether anything changed since.
@@ -7,20 +7,34 @@
 use super::Agent;
 use crate::{
     compiler::plan::Language,
+    config,
     inputs::{Basis, Graph, Tick},
     reason::Reason,
     toolchain::{LookupError, Toolchain},
 };
-use mesh_proto::toolchain::Fingerprint;
+use mesh_proto::{limits::TOOLCHAINS_MAX, toolchain::Fingerprint};
 use std::{
     collections::HashMap,
     hash::Hash,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Answers of each kind that are kept. A project uses a handful.
 const ANSWERS_MAX: usize = 1024;
+/// Directories that are looked through for compilers to lend, besides those of `PATH`.
+const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];
+/// Directories that are looked through in all.
+const DIRS_MAX: usize = 64;
+/// The compilers that most builds name, lent from the start and looked at most often.
+const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
+/// How often these are looked at again: an upgrade of them shows within this time, for two milliseconds of a processor.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The machine has compiled nothing for so many looks when the rest of its compilers are looked for, the first time.
+const QUIET_LOOKS: u32 = 6;
+/// After so many looks the rest are looked at again.
+const SCAN_LOOKS: u32 = 60;
 
 /// Answers that hold for as long as what they are based on.
 #[derive(Debug, Default)]
@@ -98,6 +112,77 @@ impl<K: Hash + Eq, V: Clone> Answers<K, V> {
         }
         Ok(answer)
     }
+}
+
+/// Finds the compilers that this machine lends and keeps up with their upgrades, in the background.
+pub(super) async fn lend(agent: Arc<Agent>) {
+    if agent.config.compilers == config::Compilers::None {
+        return;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| p.is_absolute()).collect();
+    for dir in USUAL_DIRS.iter().map(PathBuf::from) {
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    dirs.truncate(DIRS_MAX);
+    let (mut usual, mut all) = (look(&agent, &dirs).await, Vec::new());
+    let mut lent = usual.clone();
+    agent.set_served(lent.clone());
+    let (mut seen, mut quiet, mut since_scan) = (agent.records().counters(), 0, 0);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = agent.leaving.cancelled() => return,
+        }
+        let now = look(&agent, &dirs).await;
+        let has_changed = !are_same(&now, &usual);
+        usual = now;
+        // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
+        let counters = agent.records().counters();
+        quiet = if std::mem::replace(&mut seen, counters) == seen { quiet + 1 } else { 0 };
+        since_scan += 1;
+        let is_due = if all.is_empty() { quiet >= QUIET_LOOKS } else { has_changed || since_scan >= SCAN_LOOKS };
+        if is_due {
+            let (finding, dirs) = (agent.clone(), dirs.clone());
+            all = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
+            since_scan = 0;
+        }
+        let now = together(&usual, &all);
+        if !are_same(&now, &lent) {
+            tracing::info!("{} compilers", now.len());
+            lent = now;
+            agent.set_served(lent.clone());
+        }
+    }
+}
+
+fn are_same(some: &[Arc<Toolchain>], others: &[Arc<Toolchain>]) -> bool {
+    some.iter().map(|one| one.fingerprint).eq(others.iter().map(|one| one.fingerprint))
+}
+
+/// The usual compilers, as they are now.
+async fn look(agent: &Arc<Agent>, dirs: &[PathBuf]) -> Vec<Arc<Toolchain>> {
+    let (finding, path) = (agent.clone(), std::env::join_paths(dirs).unwrap_or_default());
+    let looked = tokio::task::spawn_blocking(move || {
+        let look =
+            |name: &&str| finding.registry.lookup(name.as_bytes(), b"/", path.as_encoded_bytes(), Instant::now()).ok();
+        USUAL_NAMES.iter().filter_map(look).collect()
+    });
+    looked.await.unwrap_or_default()
+}
+
+/// Each compiler once, the usual ones first. Of the others, those that are found by the path of a usual one are older.
+fn together(usual: &[Arc<Toolchain>], all: &[Arc<Toolchain>]) -> Vec<Arc<Toolchain>> {
+    let mut lent = usual.to_vec();
+    for one in all {
+        if !lent.iter().any(|known| known.fingerprint == one.fingerprint || known.driver == one.driver) {
+            lent.push(one.clone());
+        }
+    }
+    lent.truncate(TOOLCHAINS_MAX);
+    lent
 }
 
 impl Agent {

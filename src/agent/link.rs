@@ -1,6 +1,9 @@
 //! One connection to one peer, as the agent sees it: names, load, what is in flight (DO).
 
-use super::links::{Claimed, Links};
+use super::{
+    links::{Claimed, Links},
+    ship::Shipments,
+};
 use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
@@ -59,6 +62,8 @@ pub struct Link {
     keys: Mutex<Vec<(u64, GrantKey)>>,
     /// The trees of what it named.
     pub mirrors: Arc<Mirrors>,
+    /// Compilers that it lacks or cannot run.
+    pub(super) shipments: Shipments,
     control: mpsc::Sender<Control>,
 }
 
@@ -147,6 +152,7 @@ impl Link {
             grants: watch::Sender::default(),
             keys: Mutex::default(),
             mirrors: Arc::default(),
+            shipments: Shipments::default(),
             control,
         }
     }
@@ -175,7 +181,9 @@ impl Link {
 
     /// It said which compilers it runs for others.
     pub fn set_toolchains(&self, toolchains: impl IntoIterator<Item = Fingerprint>) {
-        *self.toolchains.lock().expect("no panic while held") = toolchains.into_iter().collect();
+        let mut there = self.toolchains.lock().expect("no panic while held");
+        *there = toolchains.into_iter().collect();
+        self.shipments.arrived(there.iter());
     }
 
     /// Whether it has a compiler.

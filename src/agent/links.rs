@@ -116,10 +116,12 @@ impl Links {
         self.lock().get(&peer).cloned()
     }
 
-    /// Those whose peer has a compiler.
+    /// Those whose peer has a compiler and can run it.
     #[must_use]
     pub fn matching(&self, toolchain: &Fingerprint) -> Vec<Arc<Link>> {
-        self.lock().values().filter(|l| l.has(toolchain)).cloned().collect()
+        let now = std::time::Instant::now();
+        let may = |link: &&Arc<Link>| link.has(toolchain) && !link.shipments.is_quarantined(toolchain, now);
+        self.lock().values().filter(may).cloned().collect()
     }
 
     /// The peer of this name, or whose id begins so.

@@ -4,16 +4,26 @@ use super::{
     Agent, command, compile,
     wire::{ASK_BYTES_MAX, Ask, BEAT_MS, TELL_BYTES_MAX, Tell},
 };
+use crate::host;
 use mesh_proto::frame;
 use std::{
+    fs::{File, OpenOptions},
     io,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
-    sync::Arc,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +33,55 @@ const ASK_TIME: Duration = Duration::from_secs(10);
 const ASK_BYTES_FIRST: usize = 8 << 10;
 /// Launchers and commands at once.
 const CLIENTS_MAX: usize = 16_384;
+
+/// Shows launchers that wait that this agent lives.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    file: File,
+    waiting: AtomicU32,
+    /// The first of them has come.
+    begun: Notify,
+}
+
+/// A launcher that waits.
+struct Waiting<'a>(&'a Pulse);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pulse {
+    /// The pulse that is felt at this path.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
+        let file = options.open(path)?;
+        Ok(Self { file, waiting: AtomicU32::new(0), begun: Notify::new() })
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.begun.notify_one();
+        }
+        Waiting(self)
+    }
+}
+
+/// Beats for as long as anybody waits. A launcher looks after two seconds, so the first beat may be a second after it came.
+pub(super) async fn beat(agent: Arc<Agent>) {
+    let pulse = &agent.pulse;
+    loop {
+        tokio::time::sleep(Duration::from_millis(BEAT_MS)).await;
+        if pulse.waiting.load(Ordering::Relaxed) == 0 {
+            pulse.begun.notified().await;
+        } else if let Err(error) = pulse.file.write_all_at(&host::monotonic_ms().to_le_bytes(), 0) {
+            tracing::warn!(%error, "launchers cannot be shown that this agent lives");
+        }
+    }
+}
 
 /// Binds the socket. The lock is held already, so a socket that is there belongs to nobody.
 pub(super) fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
@@ -111,23 +170,19 @@ impl Client {
     }
 }
 
-/// Compiles for a launcher: beats while it works, cancels when the launcher goes away. The first sign of life is the
-/// verdict or the first beat, well before a launcher gives up: a word before that would only wake it.
+/// Compiles for a launcher, cancels when the launcher goes away. It is told nothing before the verdict: that would only
+/// wake it.
 async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client: Client) -> io::Result<()> {
     let cancel = CancellationToken::new();
     let stop = cancel.clone().drop_guard();
     let work = compile::unit(agent, request, cancel.clone());
     tokio::pin!(work);
-    // From the first beat on, not from now: a timer that is due at once is waited for all the same, for a millisecond.
-    let period = Duration::from_millis(BEAT_MS);
-    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    let verdict = loop {
-        tokio::select! {
-            verdict = &mut work => break verdict,
-            _ = beat.tick() => client.tell(&Tell::Beat).await?,
-            _ = client.gone() => return Ok(()),
-        }
+    let waiting = agent.pulse.wait();
+    let verdict = tokio::select! {
+        verdict = &mut work => verdict,
+        _ = client.gone() => return Ok(()),
     };
+    drop(waiting);
     stop.disarm();
     match verdict {
         compile::Verdict::Local { reason, fallback } => {

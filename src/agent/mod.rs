@@ -6,6 +6,8 @@
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
 //! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
+//! | `proofs` | whether a compiler may be sent to others; `trial` compiles `samples` here and in a root with nothing else |
+//! | `ship` | our compilers to machines that lack them; `give` sends the files, `take` is the other end |
 //! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
@@ -23,17 +25,25 @@ mod command;
 mod compile;
 mod compilers;
 mod fetch;
+mod give;
 mod local;
 mod mesh;
 mod nearby;
 mod pack;
 mod peers;
 mod phases;
+mod proofs;
 mod run;
+mod samples;
 mod serve;
 mod share;
+mod ship;
 mod submit;
+mod take;
+mod trial;
 
+#[doc(hidden)]
+pub use run::prove_alone;
 pub use run::{AgentError, Options, run};
 
 use crate::{
@@ -46,7 +56,7 @@ use crate::{
     toolchain::{Registry, Searcher, Toolchain},
 };
 use links::Links;
-use mesh_proto::toolchain::Fingerprint;
+use mesh_proto::{limits::TOOLCHAINS_MAX, toolchain::Fingerprint};
 use records::Records;
 use std::{
     collections::HashMap,
@@ -78,9 +88,12 @@ pub struct Agent {
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
     links: Links,
+    pulse: local::Pulse,
     mesh: mesh::Mesh,
     peers: peers::Peers,
     server: Option<Arc<serve::Server>>,
+    /// Compilers on their way to other machines.
+    giving: give::Giving,
     /// Inputs as they went over the wire lately.
     packs: pack::Packs,
     /// Why there is no server.
@@ -92,6 +105,8 @@ pub struct Agent {
     /// Compilers that this machine lends.
     served: Mutex<Vec<Arc<Toolchain>>>,
     natives: Mutex<Natives>,
+    /// Which compilers are known to be whole.
+    proofs: proofs::Proofs,
     /// When the system was asked for its free memory, and what it said.
     memory: Mutex<Option<(u64, Option<u64>)>>,
     nearby: nearby::Nearby,
@@ -173,7 +188,11 @@ impl Agent {
             return Vec::new();
         }
         let mut all: Vec<Fingerprint> = self.served().iter().map(|t| t.fingerprint).collect();
+        let sent = self.server.iter().flat_map(|server| server.sent.list());
+        all.extend(sent.map(|(fingerprint, _)| fingerprint));
         all.sort();
+        all.dedup();
+        all.truncate(TOOLCHAINS_MAX);
         all
     }
 
@@ -196,7 +215,7 @@ impl Agent {
     }
 
     /// Whether it makes sense to look at a unit's inputs at all.
-    fn may_go_out(&self, toolchain: &Fingerprint) -> Result<(), Reason> {
+    fn may_go_out(self: &Arc<Self>, toolchain: &Arc<Toolchain>) -> Result<(), Reason> {
         match self.mesh.role() {
             None => return Err(Reason::NoMesh),
             Some(role) if !role.submits() => return Err(Reason::Role),
@@ -205,6 +224,15 @@ impl Agent {
         if self.links.all().is_empty() {
             return Err(Reason::NoPeer);
         }
-        if self.links.matching(toolchain).is_empty() { Err(Reason::NoMatch) } else { Ok(()) }
+        if self.proofs.is_unsafe(&toolchain.fingerprint) {
+            return Err(Reason::Unproved);
+        }
+        let spread = self.spread(toolchain);
+        match spread {
+            _ if self.proofs.is_on_trial(&toolchain.fingerprint) => Err(Reason::ToolchainComing),
+            _ if !self.links.matching(&toolchain.fingerprint).is_empty() => Ok(()),
+            ship::Spread::Coming => Err(Reason::ToolchainComing),
+            ship::Spread::Settled => Err(Reason::NoMatch),
+        }
     }
 }

@@ -10,9 +10,12 @@ use crate::net::{
 use mesh_proto::digest::Digest;
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
+    io::Read,
     sync::{Arc, Mutex},
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// Packed blobs that are kept for the next peer, bytes together.
 const KEPT_BYTES_MAX: usize = 32 << 20;
@@ -72,6 +75,34 @@ impl Packs {
     }
 }
 
+/// So many bytes a second, all together.
+#[derive(Debug)]
+pub(super) struct Pace {
+    bytes_a_second: u64,
+    /// When what was let through so far is through at that rate.
+    free: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// So many bytes a second.
+    pub(super) fn new(bytes_a_second: u64) -> Self {
+        Self { bytes_a_second, free: Mutex::default() }
+    }
+
+    /// When so many bytes may go out, asked at `now`.
+    fn turn(&self, bytes: usize, now: Instant) -> Instant {
+        let mut free = self.free.lock().expect("no panic while held");
+        let begin = free.map_or(now, |free| free.max(now));
+        let takes = (bytes as u64).saturating_mul(1_000_000) / self.bytes_a_second.max(1);
+        *free = Some(begin + Duration::from_micros(takes));
+        begin
+    }
+
+    async fn wait(&self, bytes: usize) {
+        tokio::time::sleep_until(self.turn(bytes, Instant::now())).await;
+    }
+}
+
 /// Why a stream's bytes did not all go out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PackError {
@@ -95,6 +126,24 @@ impl Packer {
     pub(super) fn blob(&mut self, bytes: &[u8]) -> Result<(), PackError> {
         for block in bytes.chunks(stream::BLOCK_BYTES) {
             stream::pack_blob(block, &mut self.piece)?;
+            self.hand_over(PIECE_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Packs so many bytes of a file, without holding more than a block of it.
+    pub(super) fn file(&mut self, mut file: File, size: u64) -> Result<(), PackError> {
+        let mut block = Vec::with_capacity(stream::BLOCK_BYTES);
+        let mut left = size;
+        while left > 0 {
+            block.clear();
+            let wanted = left.min(stream::BLOCK_BYTES as u64);
+            let read = (&mut file).take(wanted).read_to_end(&mut block).map_err(StreamError::Content)?;
+            if read as u64 != wanted {
+                return Err(PackError::Content);
+            }
+            left -= wanted;
+            stream::pack_blob(&block, &mut self.piece)?;
             self.hand_over(PIECE_BYTES)?;
         }
         Ok(())
@@ -136,6 +185,24 @@ pub(super) async fn send(
     first: Vec<u8>,
     pack: impl FnOnce(&mut Packer) -> Result<(), PackError> + Send + 'static,
 ) -> Result<u64, PackError> {
+    send_pieces(out, first, None, pack).await
+}
+
+/// Sends what `pack` packs, no faster than the pace.
+pub(super) async fn send_paced(
+    out: &mut Sender,
+    pace: &Pace,
+    pack: impl FnOnce(&mut Packer) -> Result<(), PackError> + Send + 'static,
+) -> Result<u64, PackError> {
+    send_pieces(out, Vec::new(), Some(pace), pack).await
+}
+
+async fn send_pieces(
+    out: &mut Sender,
+    first: Vec<u8>,
+    pace: Option<&Pace>,
+    pack: impl FnOnce(&mut Packer) -> Result<(), PackError> + Send + 'static,
+) -> Result<u64, PackError> {
     let (to, mut pieces) = mpsc::channel(PIECES_MAX);
     let packing = tokio::task::spawn_blocking(move || {
         let mut packer = Packer { piece: first, to };
@@ -144,6 +211,9 @@ pub(super) async fn send(
     });
     let mut bytes = 0;
     while let Some(piece) = pieces.recv().await {
+        if let Some(pace) = pace {
+            pace.wait(piece.len()).await;
+        }
         out.send_bytes(&piece).await?;
         bytes += piece.len() as u64;
     }
@@ -192,5 +262,18 @@ mod tests {
         packer.hand_over(1).expect("room");
         assert_eq!(pieces.try_recv().expect("handed over").len(), 2 * once.len());
         assert!(once.len() < text.len());
+    }
+
+    #[test]
+    fn no_more_goes_out_than_the_rate_allows_whoever_asks() {
+        let pace = Pace::new(1_000_000);
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        assert_eq!(pace.turn(500_000, now), now);
+        assert_eq!(pace.turn(250_000, now), after(500));
+        assert_eq!(pace.turn(1, after(600)), after(750));
+        // What was not used is not saved up.
+        assert_eq!(pace.turn(1_000_000, after(5000)), after(5000));
+        assert_eq!(pace.turn(1, after(5000)), after(6000));
     }
 }

@@ -370,6 +370,8 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
                 }
             }
             Ok(Control::Grant(grant)) => link.granted(grant),
+            Ok(Control::Wanted(wanted)) => super::take::wanted(agent, link, wanted).await,
+            Ok(Control::Arrival(arrival)) => agent.arrival(link, arrival),
             Ok(Control::Leaving) => {
                 link.set_load(mesh_proto::message::Load::default());
                 agent.links.wake();

@@ -1,8 +1,18 @@
 //! Starts the agent, and ends it in order (DO).
 
-use super::{Agent, links::Links, local, mesh::Mesh, outputs::Temporaries, peers, records::Records, serve};
+use super::{
+    Agent,
+    links::Links,
+    local,
+    mesh::Mesh,
+    outputs::Temporaries,
+    peers,
+    proofs::{Proof, try_with},
+    records::Records,
+    serve,
+};
 use crate::{
-    config::Config,
+    config::{Announce, Config},
     host::Clock,
     inputs::Graph,
     net::{
@@ -17,14 +27,17 @@ use crate::{
         blobs::{self, Blobs},
         layout,
     },
-    toolchain::{MeshBinary, Registry, Searcher},
-    worker::run::Worker,
+    toolchain::{MeshBinary, Registry, Searcher, Toolchain},
+    worker::{run::Worker, sent::AllSent},
 };
 use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::OpenOptions,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -47,12 +60,6 @@ const ANNOUNCE_EVERY_S: u64 = 10;
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Threads for what blocks: closures, hashing, files, jobs of others.
 const BLOCKING_THREADS_MAX: usize = 256;
-/// Directories that are looked through for compilers to lend, besides those of `PATH`.
-const USUAL_DIRS: &[&str] = &["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];
-/// The machine has compiled nothing for this long when the rest of its compilers are looked for.
-const SCAN_QUIET: Duration = Duration::from_secs(30);
-/// The compilers that most builds name, lent from the start.
-const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 /// What is known of inputs is written this often at most, seconds, and when the agent ends.
 const SAVE_INPUTS_EVERY_S: u64 = 300;
 /// Files that must have been read anew before that is worth it.
@@ -131,7 +138,14 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener =
         local::bind(&places.socket).map_err(|source| AgentError::Place { path: places.socket.clone(), source })?;
-    let (agent, arrivals, events) = make(places, config, options).await?;
+    let exe = std::env::current_exe()?;
+    // The running file, even if another has been installed in its place.
+    let own = Path::new("/proc/self/exe");
+    let worker = if own.exists() { own } else { &exe };
+    let binary = std::fs::metadata(&exe).ok().map(|m| MeshBinary { dev: m.dev(), ino: m.ino() });
+    let loopback = std::env::var_os(crate::env::LOOPBACK).is_some_and(|v| v == "1");
+    let own = Own { worker: worker.to_owned(), binary, loopback };
+    let (agent, arrivals, events) = make(places, config, options, own).await?;
     let _ = std::fs::remove_file(places.starting_marker());
     tracing::info!("{} listens on port {}", agent.mesh.me().short(), agent.peers.endpoint.port());
     if let Some(why) = &agent.no_sandbox {
@@ -139,11 +153,13 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     }
     let tasks = [
         tokio::spawn(local::serve(agent.clone(), listener)),
+        tokio::spawn(local::beat(agent.clone())),
         tokio::spawn(peers::accept(agent.clone(), arrivals)),
         tokio::spawn(peers::dial(agent.clone())),
         tokio::spawn(peers::resolve_fixed(agent.clone())),
         tokio::spawn(super::nearby::discover(agent.clone(), events)),
-        tokio::spawn(find_toolchains(agent.clone())),
+        tokio::spawn(super::compilers::lend(agent.clone())),
+        tokio::spawn(super::take::work(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
     ];
@@ -159,26 +175,75 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     Ok(())
 }
 
+/// What an agent is made with besides its settings.
+struct Own {
+    /// What is executed to isolate a job.
+    worker: PathBuf,
+    /// The program that is no compiler.
+    binary: Option<MeshBinary>,
+    /// Only the loopback interface is used.
+    loopback: bool,
+}
+
+/// Proves one compiler with an agent that nobody hears of and that ends with it. `worker` is mesh's own binary; `change`
+/// may take something from the compiler. For tests only.
+///
+/// # Errors
+/// Why there is no proof.
+#[doc(hidden)]
+pub fn prove_alone(
+    places: &Places,
+    worker: &Path,
+    program: &Path,
+    change: impl FnOnce(&mut Toolchain),
+) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(|e| said(&e))?.block_on(async {
+        let config = Config { announce: Announce::Off, port: Some(0), slots: Some(1), ..Config::default() };
+        let own = Own { worker: worker.to_owned(), binary: None, loopback: true };
+        let (agent, _arrivals, _events) = make(places, config, Options::default(), own).await.map_err(|e| said(&e))?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let (program, path) = (program.as_os_str().as_bytes(), path.as_bytes());
+        let found = agent.registry.lookup(program, b"/", path, std::time::Instant::now()).map_err(|e| said(&e))?;
+        let mut changed = Toolchain::clone(&found);
+        change(&mut changed);
+        if changed.fingerprint != found.fingerprint {
+            let runtime = tokio::runtime::Handle::current();
+            let tried = tokio::task::spawn_blocking(move || try_with(&agent, &runtime, &found, &changed));
+            return tried.await.map_err(|e| said(&e))?;
+        }
+        agent.prove(&found);
+        loop {
+            match agent.proof(&found.fingerprint) {
+                Proof::Proved => return Ok(()),
+                Proof::Unproved(why) => return Err(why),
+                Proof::Pending => tokio::time::sleep(PACE).await,
+            }
+        }
+    })
+}
+
 async fn make(
     places: &Places,
     config: Config,
     options: Options,
+    own: Own,
 ) -> Result<(Arc<Agent>, Arrivals, super::nearby::Events), AgentError> {
     let identity = Arc::new(Identity::open(&places.state)?);
     let gate = Arc::new(Gate::default());
     let mesh = Mesh::open(&places.state, identity.clone(), gate.clone());
-    let loopback = std::env::var_os(crate::env::LOOPBACK).is_some_and(|v| v == "1");
+    let loopback = own.loopback;
     let port = options.port.or(config.port).unwrap_or(PORT);
     let at = EndpointConfig { ip: loopback.then_some(LOOPBACK), port };
     let (endpoint, arrivals) = Endpoint::bind(&at, identity, gate.clone())?;
     let clock = Clock::default();
     let inviter = Inviter::new(gate, move || clock.ms());
-    let exe = std::env::current_exe()?;
-    let binary = std::fs::metadata(&exe).ok().map(|m| MeshBinary { dev: m.dev(), ino: m.ino() });
-    let registry = Arc::new(Registry::open(&places.cache, binary));
+    let registry = Arc::new(Registry::open(&places.cache, own.binary));
     let slots = options.slots.or(config.slots).map_or_else(|| admit::slots(crate::host::cores()), u32::from);
     let cache = places.cache.clone();
-    let server = tokio::task::spawn_blocking(move || server(&exe, &cache, slots)).await;
+    let worker = own.worker.clone();
+    let server = tokio::task::spawn_blocking(move || server(&worker, &cache, slots)).await;
     let (server, no_sandbox) = match server.unwrap_or_else(|_| Err("the sandbox could not be tried".to_owned())) {
         Ok(server) => (Some(server), None),
         Err(why) => (None, Some(why)),
@@ -186,7 +251,10 @@ async fn make(
     let peers = peers::Peers::new(&places.state, endpoint, inviter, &config.peers);
     let mut graph = Graph::new();
     graph.load_from(&layout::inputs(&places.cache));
+    let pulse =
+        local::Pulse::open(&places.beat()).map_err(|source| AgentError::Place { path: places.beat(), source })?;
     let (nearby, events) = super::nearby::Nearby::start(&config, loopback, peers.endpoint.port());
+    let giving = super::give::Giving::new(config.toolchain_rate);
     let agent = Agent {
         places: places.clone(),
         compilers: super::compilers::Compilers::default(),
@@ -197,6 +265,7 @@ async fn make(
         temporaries: Temporaries::sweep(&places.runtime),
         records: Mutex::new(Records::default()),
         links: Links::default(),
+        pulse,
         leases: AtomicU32::new(0),
         cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),
@@ -204,6 +273,7 @@ async fn make(
         stop: Notify::new(),
         served: Mutex::default(),
         natives: Mutex::default(),
+        proofs: super::proofs::Proofs::open(&places.cache, &own.worker),
         memory: Mutex::default(),
         nearby,
         loopback,
@@ -213,6 +283,7 @@ async fn make(
         mesh,
         peers,
         server: server.map(Arc::new),
+        giving,
         packs: super::pack::Packs::default(),
         no_sandbox,
     };
@@ -220,55 +291,14 @@ async fn make(
 }
 
 /// What this machine lends, if it can isolate jobs; blocking.
-fn server(exe: &std::path::Path, cache: &std::path::Path, slots: u32) -> Result<serve::Server, String> {
+pub(super) fn server(exe: &Path, cache: &Path, slots: u32) -> Result<serve::Server, String> {
     if slots == 0 {
         return Err("its settings say slots = 0".to_owned());
     }
-    // The running file, even if another has been installed in its place.
-    let own = std::path::Path::new("/proc/self/exe");
-    let exe = if own.exists() { own } else { exe };
     let worker = Worker::new(exe, cache).map_err(|e| e.why)?;
     let blobs = Blobs::open(cache, blobs::STORE_BYTES_MAX).map_err(|e| e.to_string())?;
-    Ok(serve::Server::new(Arc::new(worker), Arc::new(blobs), slots))
-}
-
-/// Finds the compilers that this machine lends, and makes them ready, in the background.
-async fn find_toolchains(agent: Arc<Agent>) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| p.is_absolute()).collect();
-    for dir in USUAL_DIRS.iter().map(PathBuf::from) {
-        if !dirs.contains(&dir) {
-            dirs.push(dir);
-        }
-    }
-    dirs.truncate(64);
-    let (finding, path_dirs) = (agent.clone(), dirs.clone());
-    let usual = tokio::task::spawn_blocking(move || {
-        let path = std::env::join_paths(&path_dirs).unwrap_or_default();
-        let look = |name: &&str| {
-            finding.registry.lookup(name.as_bytes(), b"/", path.as_encoded_bytes(), std::time::Instant::now()).ok()
-        };
-        USUAL_NAMES.iter().filter_map(look).collect::<Vec<_>>()
-    });
-    agent.set_served(usual.await.unwrap_or_default());
-    // All drivers of a machine take seconds of CPU, the first time: not while a build wants them.
-    let mut seen = agent.records().counters();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SCAN_QUIET) => {}
-            () = agent.leaving.cancelled() => return,
-        }
-        let now = agent.records().counters();
-        if std::mem::replace(&mut seen, now) == seen {
-            break;
-        }
-    }
-    let finding = agent.clone();
-    let found = tokio::task::spawn_blocking(move || finding.registry.scan(&dirs)).await.unwrap_or_default();
-    tracing::info!("{} compilers", found.len());
-    if !found.is_empty() {
-        agent.set_served(found);
-    }
+    let sent = AllSent::open(cache).map_err(|e| e.to_string())?;
+    Ok(serve::Server::new(Arc::new(worker), Arc::new(blobs), sent, slots))
 }
 
 /// Writes the counters and tells the peers how busy this machine is, on change and not too often.

@@ -3,34 +3,40 @@
 use super::{
     Agent,
     fetch::{self, Incoming},
+    give,
     link::Link,
     pack::{self, PackError},
-    share,
+    share, take,
 };
 use crate::{
+    compiler::invocation::Family,
     net::{
         channel::{Receiver, Sender},
         stream::StreamError,
     },
+    sandbox::SandboxError,
     sched::admit::{self, Ledger},
     store::blobs::Blobs,
     toolchain::Toolchain,
-    worker::run::{self, Form, OwnedOrder, Ran, Worker},
+    worker::{
+        run::{self, Form, Order, OwnedOrder, Ran, RunError, Worker},
+        sent::AllSent,
+    },
 };
 use mesh_proto::{
     exchange::provider::Provider,
     frame,
-    job::Refusal,
+    job::{Job, Refusal},
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
-    toolchain::Fingerprint,
+    toolchain::{Fingerprint, Manifest},
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
@@ -38,7 +44,7 @@ const HEAD_TIME: Duration = Duration::from_secs(3);
 /// What this machine lends.
 #[derive(Debug)]
 pub(super) struct Server {
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     pub(super) blobs: Arc<Blobs>,
     /// Blobs that some job is being sent now.
     pub(super) incoming: Incoming,
@@ -47,9 +53,20 @@ pub(super) struct Server {
     running: Arc<Semaphore>,
     accepted: Mutex<u32>,
     /// Compilers whose trees are whole.
-    whole: Mutex<HashMap<Fingerprint, Arc<Toolchain>>>,
+    whole: Mutex<HashMap<Fingerprint, Lent>>,
+    /// Compilers that other machines sent.
+    pub(super) sent: AllSent,
+    /// Those that are to come.
+    pub(super) taking: take::Taking,
     /// Numbers of slots that no job has.
     free: Mutex<Vec<u16>>,
+}
+
+/// A compiler that jobs can run.
+#[derive(Debug, Clone)]
+struct Lent {
+    manifest: Arc<Manifest>,
+    family: Family,
 }
 
 /// A slot's number, for as long as a compiler runs in it.
@@ -73,17 +90,48 @@ impl Drop for Accepted<'_> {
 }
 
 impl Server {
-    pub(super) fn new(worker: Arc<Worker>, blobs: Arc<Blobs>, slots: u32) -> Self {
+    pub(super) fn new(worker: Arc<Worker>, blobs: Arc<Blobs>, sent: AllSent, slots: u32) -> Self {
         let running = Arc::new(Semaphore::new(slots as usize));
         let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
         let incoming = Incoming::default();
-        let whole = Mutex::default();
-        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), whole, free }
+        let (whole, taking) = (Mutex::default(), take::Taking::default());
+        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), whole, sent, taking, free }
+    }
+
+    /// No further job runs these compilers.
+    pub(super) fn forget(&self, toolchains: &[Fingerprint]) {
+        let mut whole = self.whole.lock().expect("no panic while held");
+        whole.retain(|known, _| !toolchains.contains(known));
     }
 
     fn slot(&self) -> Option<Slot<'_>> {
         let slot = self.free.lock().expect("no panic while held").pop()?;
         Some(Slot(self, slot))
+    }
+
+    /// Runs a job of this machine's own, in a root that holds nothing else, in the next free slot; blocking, on a thread
+    /// that is not the runtime's.
+    pub(super) fn trial(
+        &self,
+        runtime: &Handle,
+        toolchain: &Toolchain,
+        job: &Job,
+        closure: &run::Closure,
+    ) -> Result<Ran, RunError> {
+        let lost = || RunError::Sandbox(SandboxError::Cancelled);
+        let _running = runtime.block_on(self.running.acquire()).map_err(|_| lost())?;
+        let slot = self.slot().ok_or_else(lost)?;
+        let (_cancel, cancelled) = run::cancellation().map_err(|_| lost())?;
+        let order = Order {
+            job,
+            closure,
+            toolchain: &toolchain.manifest,
+            fingerprint: &toolchain.fingerprint,
+            family: toolchain.family,
+            slot: slot.1,
+            mirrors: None,
+        };
+        self.worker.run(order, &self.blobs, &cancelled)
     }
 
     /// How many compilers run for others now.
@@ -159,6 +207,12 @@ async fn stream(
             }
             return Ok(None);
         }
+        StreamHead::Toolchain(get) => {
+            if let Err(e) = give::give(agent, link, get, out, inp).await {
+                tracing::debug!("{} did not get a whole compiler: {e}", link.name());
+            }
+            return Ok(None);
+        }
     };
     let ran = match accept(agent, link) {
         Ok((server, accepted)) => {
@@ -218,24 +272,38 @@ fn accept<'a>(agent: &'a Agent, link: &'a Link) -> Result<(&'a Arc<Server>, Acce
 
 /// The compiler of this fingerprint. Once its tree is whole the machine's own files do not matter any more: the tree is a
 /// copy, checked against the fingerprint.
-async fn toolchain(agent: &Agent, server: &Arc<Server>, fingerprint: Fingerprint) -> Option<Arc<Toolchain>> {
+async fn toolchain(agent: &Arc<Agent>, server: &Arc<Server>, fingerprint: Fingerprint) -> Option<Lent> {
     let known = server.whole.lock().expect("no panic while held").get(&fingerprint).cloned();
     if known.is_some() {
         return known;
     }
-    let (registry, server, began) = (agent.registry.clone(), server.clone(), Instant::now());
+    let (registry, making, began) = (agent.registry.clone(), server.clone(), Instant::now());
     let made = tokio::task::spawn_blocking(move || {
-        let toolchain = registry.by_fingerprint(fingerprint, began)?;
-        let prepared = server.worker.prepare(&toolchain.manifest, &fingerprint);
-        prepared.inspect_err(|error| tracing::debug!(%error, "a toolchain cannot be used")).ok()?;
-        let mut whole = server.whole.lock().expect("no panic while held");
+        let lent = match registry.by_fingerprint(fingerprint, began) {
+            Some(own) => {
+                let lent = Lent { manifest: own.manifest.clone(), family: own.family };
+                making.worker.prepare(&lent.manifest, &fingerprint).map(|()| lent)
+            }
+            None => {
+                let sent = making.sent.get(&fingerprint)?;
+                let lent = Lent { family: take::family(&sent.manifest)?, manifest: sent.manifest };
+                making.worker.prepare_sent(&lent.manifest, &fingerprint).map(|()| lent)
+            }
+        };
+        let lent = lent.inspect_err(|error| tracing::debug!(%error, "a toolchain cannot be used")).ok()?;
+        let mut whole = making.whole.lock().expect("no panic while held");
         if whole.len() >= limits::TOOLCHAINS_MAX {
             whole.clear();
         }
-        whole.insert(fingerprint, toolchain.clone());
-        Some(toolchain)
+        whole.insert(fingerprint, lent.clone());
+        Some(lent)
     });
-    made.await.ok()?
+    let lent = made.await.ok()?;
+    if lent.is_none() && server.sent.get(&fingerprint).is_some() {
+        // It lost bytes on this machine's disk: who wants it has it sent again.
+        take::give_up(agent, vec![fingerprint]).await;
+    }
+    lent
 }
 
 /// Fetches what is missing, waits for a slot, runs the job.
@@ -248,9 +316,11 @@ async fn job(
     inp: &mut Receiver,
 ) -> Result<Result<Ran, Refusal>, StreamError> {
     let began = Instant::now();
-    let Some(toolchain) = toolchain(agent, server, offer.job.toolchain).await else {
+    let fingerprint = offer.job.toolchain;
+    let Some(toolchain) = toolchain(agent, server, fingerprint).await else {
         return Ok(Err(Refusal::Toolchain));
     };
+    server.sent.used(&fingerprint, crate::host::wall_ms());
     let mut provider = match link.with_names(&offer, |names| Provider::new(&offer, names)).await {
         Ok(Ok(provider)) => provider,
         Ok(Err(refusal)) | Err(refusal) => return Ok(Err(refusal)),
@@ -263,8 +333,8 @@ async fn job(
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let order = OwnedOrder {
         closure: provider.numbered().collect(),
-        toolchain: toolchain.manifest.clone(),
-        fingerprint: toolchain.fingerprint,
+        toolchain: toolchain.manifest,
+        fingerprint,
         family: toolchain.family,
         mirrors: Some(link.mirrors.clone()),
         slot: slot.1,

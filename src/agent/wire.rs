@@ -4,13 +4,14 @@
 //! agent. Nothing here travels between machines. The launcher that has no postcard writes and reads the same bytes in
 //! [`crate::launch::wire`].
 
-pub use crate::launch::wire::{ASK_BYTES_MAX, SILENCE_MS_MAX, TELL_BYTES_MAX};
+pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{reason::Reason, view::snapshot::Snapshot};
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
 
-/// The agent gives a sign of life this often while a launcher waits, milliseconds.
+/// The agent beats this often while a launcher waits, milliseconds.
 pub const BEAT_MS: u64 = 1000;
+const _: () = assert!(BEAT_MS < crate::launch::beat::SILENCE_MS_MAX);
 
 /// The identity of a file: device and inode.
 pub type FileId = (u64, u64);
@@ -89,8 +90,6 @@ pub struct Request {
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Tell {
-    /// The agent lives.
-    Beat,
     /// Compile it here. The launcher keeps the connection open for as long as the compiler runs: it is the lease of a
     /// local slot.
     Local {

@@ -11,9 +11,12 @@ use super::{
     start,
 };
 use crate::{
-    agent::wire::{ASK_BYTES_MAX, Ask, Request, SILENCE_MS_MAX, TELL_BYTES_MAX, Tell},
+    agent::wire::{ASK_BYTES_MAX, Ask, Request, TELL_BYTES_MAX, Tell},
     env,
-    launch::names::is_compiler_name,
+    launch::{
+        beat::{self, SILENCE_MS_MAX},
+        names::is_compiler_name,
+    },
     places::Places,
     reason::Reason,
 };
@@ -21,7 +24,10 @@ use mesh_proto::{
     frame,
     job::{Terminal, Text},
 };
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
 use std::{
     ffi::{OsStr, OsString},
     io::{Read, Write},
@@ -203,19 +209,14 @@ impl Launch {
         if let Err(e) = stream.write_all(&bytes) {
             return gone(self.gave_up(&places, &e));
         }
-        loop {
-            match read_tell(&mut stream) {
-                Ok(Tell::Beat) => {}
-                Ok(Tell::Local { reason, fallback }) => return Answer::Local(reason, fallback, Some(stream)),
-                Ok(Tell::Done { text, renames }) => {
-                    return match rename_all(&renames) {
-                        Ok(()) => Answer::Done(text),
-                        Err(()) => gone(Reason::DiskFull),
-                    };
-                }
-                Ok(_) => return gone(Reason::NoAgent),
-                Err(e) => return gone(self.gave_up(&places, &e)),
-            }
+        match wait_for_word(&places, &stream).and_then(|()| read_tell(&mut stream)) {
+            Ok(Tell::Local { reason, fallback }) => Answer::Local(reason, fallback, Some(stream)),
+            Ok(Tell::Done { text, renames }) => match rename_all(&renames) {
+                Ok(()) => Answer::Done(text),
+                Err(()) => gone(Reason::DiskFull),
+            },
+            Ok(_) => gone(Reason::NoAgent),
+            Err(e) => gone(self.gave_up(&places, &e)),
         }
     }
 
@@ -288,6 +289,25 @@ fn connect(places: &Places) -> Option<UnixStream> {
     // The socket's directory is this user's alone, but a socket named by hand may lie anywhere.
     let owner = std::fs::symlink_metadata(&places.socket).ok()?.uid();
     (owner == rustix::process::geteuid().as_raw() && !places.frozen_marker().exists()).then_some(stream)
+}
+
+/// Waits until the agent says something, for as long as it is seen to live.
+fn wait_for_word(places: &Places, stream: &UnixStream) -> std::io::Result<()> {
+    let mut patience_ms = SILENCE_MS_MAX;
+    loop {
+        let limit = Timespec::try_from(Duration::from_millis(patience_ms)).ok();
+        match rustix::event::poll(&mut [PollFd::new(stream, PollFlags::IN)], limit.as_ref()) {
+            Ok(0) => {
+                let beat = std::fs::read(places.beat()).ok().and_then(|beat| beat.try_into().ok());
+                let patience = beat.and_then(|beat| beat::patience_ms(beat, crate::host::monotonic_ms()));
+                patience_ms = patience.ok_or(std::io::ErrorKind::TimedOut)?;
+            }
+            Ok(_) => return Ok(()),
+            // Stopped and continued: the agent may have been, too.
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn read_tell(stream: &mut UnixStream) -> std::io::Result<Tell> {

@@ -60,14 +60,11 @@ impl Client {
         Ok(client)
     }
 
-    /// The next answer that says something; an answer that it cannot be done is the failure.
+    /// The next answer; an answer that it cannot be done is the failure.
     pub(super) fn next(&mut self) -> Result<Tell, Failure> {
-        loop {
-            match self.read().map_err(|e| failed(&e))? {
-                Tell::Beat => {}
-                Tell::Failed { code, text } => return Err(Failure::coded(code.max(1), told(&text))),
-                tell => return Ok(tell),
-            }
+        match self.read().map_err(|e| failed(&e))? {
+            Tell::Failed { code, text } => Err(Failure::coded(code.max(1), told(&text))),
+            tell => Ok(tell),
         }
     }
 

@@ -33,6 +33,8 @@ const KEPT: &[&str] = &[
     crate::env::LOOPBACK,
     crate::env::NAME,
     crate::env::SLOTS,
+    crate::env::COMPILERS,
+    crate::env::TOOLCHAIN_RATE,
     crate::env::PORT,
     crate::env::PEERS,
 ];

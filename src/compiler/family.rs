@@ -10,3 +10,20 @@ on_wire! {
         Clang,
     }
 }
+
+impl Family {
+    /// Its name, as in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gcc => "gcc",
+            Self::Clang => "clang",
+        }
+    }
+
+    /// The family of this name.
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        [Self::Gcc, Self::Clang].into_iter().find(|family| family.name().as_bytes() == name)
+    }
+}

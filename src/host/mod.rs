@@ -1,6 +1,9 @@
 //! Cores, load, the clock (DO).
 
+mod cpu;
 pub mod kernel;
+
+pub use cpu::processor;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +22,13 @@ pub fn memory_free_kib() -> Option<u64> {
     let limited = system.cgroup_limits().map(|limits| limits.free_memory);
     let free = limited.map_or(system.available_memory(), |limit| limit.min(system.available_memory()));
     (system.total_memory() > 0).then_some(free / 1024)
+}
+
+/// Bytes that an ordinary user can still write where this path is. `None` if the system does not tell.
+#[must_use]
+pub fn disk_free(path: &std::path::Path) -> Option<u64> {
+    let at = rustix::fs::statvfs(path).ok()?;
+    Some(at.f_bavail.saturating_mul(at.f_frsize))
 }
 
 /// The name of this machine, without a domain; `machine` if it has none.
@@ -52,6 +62,13 @@ impl Clock {
     pub fn ms(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The machine's monotonic clock, milliseconds: the same for all of its processes, at rest while it sleeps.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    std::time::Duration::try_from(time).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Processor time of the calling thread, microseconds.

@@ -4,6 +4,7 @@
 //! elsewhere, is `cmd::cc`. What both need lives here once: values in, values out, `core` only, because these files are
 //! compiled into a program that has nothing else. They refer to no module but [`crate::reason`].
 
+pub mod beat;
 pub mod names;
 pub mod socket;
 pub mod wire;

@@ -11,17 +11,13 @@ pub const HEADER_BYTES: usize = 4;
 pub const ASK_BYTES_MAX: usize = 16 << 20;
 /// One frame from the agent, bytes: all that a compiler may print fits.
 pub const TELL_BYTES_MAX: usize = 80 << 20;
-/// A launcher that hears nothing for this long gives the agent up, milliseconds.
-pub const SILENCE_MS_MAX: u64 = 2000;
 
 /// The place of `agent::wire::Ask::Compile` among the questions.
 const COMPILE: u64 = 0;
-/// The place of `agent::wire::Tell::Beat` among the answers.
-const BEAT: usize = 0;
-/// The place of `agent::wire::Tell::Local`.
-const LOCAL: usize = 1;
+/// The place of `agent::wire::Tell::Local` among the answers.
+const LOCAL: usize = 0;
 /// The place of `agent::wire::Tell::Done`.
-const DONE: usize = 2;
+const DONE: usize = 1;
 
 /// The most bytes of a number: seven bits in each.
 const NUMBER_BYTES_MAX: usize = 10;
@@ -131,8 +127,6 @@ pub fn payload_len(header: [u8; HEADER_BYTES]) -> Option<usize> {
 /// An answer, borrowed from its bytes. See `agent::wire::Tell`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tell<'a> {
-    /// The agent lives; there is no verdict yet.
-    Wait,
     /// Compile it here.
     Local {
         /// Why.
@@ -209,7 +203,6 @@ impl<'a> Tell<'a> {
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let mut bytes = Reader(payload);
         let tell = match bytes.number()? {
-            BEAT => Self::Wait,
             LOCAL => Self::Local { reason: *Reason::ALL.get(bytes.number()?)?, fallback: bytes.flag()? },
             DONE => {
                 let texts = bytes.number()?;
@@ -309,7 +302,6 @@ mod tests {
         let text = (any::<bool>(), any_bytes()).prop_map(|(is_stderr, bytes)| Text { is_stderr, bytes });
         let texts = proptest::collection::vec(text, 0..4);
         prop_oneof![
-            Just(wire::Tell::Beat),
             (0..Reason::ALL.len(), any::<bool>())
                 .prop_map(|(at, fallback)| wire::Tell::Local { reason: Reason::ALL[at], fallback }),
             (texts, any_pairs()).prop_map(|(text, renames)| wire::Tell::Done { text, renames }),
@@ -318,7 +310,6 @@ mod tests {
 
     fn owned(tell: Tell<'_>) -> wire::Tell {
         match tell {
-            Tell::Wait => wire::Tell::Beat,
             Tell::Local { reason, fallback } => wire::Tell::Local { reason, fallback },
             Tell::Done(done) => wire::Tell::Done {
                 text: done.texts().map(|(is_stderr, b)| Text { is_stderr, bytes: b.to_vec() }).collect(),

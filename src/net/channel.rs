@@ -51,6 +51,12 @@ impl Sender {
         Ok(self.stream.write_all(wire).await?)
     }
 
+    /// What is sent from now on waits for what other streams of the connection have to send.
+    pub fn give_way(&self) {
+        // Streams begin with 0; the kind of error is a stream that has ended.
+        let _ = self.stream.set_priority(-1);
+    }
+
     /// Ends the stream: everything was said.
     pub fn finish(mut self) {
         self.finished = true;

@@ -7,9 +7,8 @@
 //!
 //! All `unsafe` of mesh's Linux side is in this file. Every function here runs in a process with one thread.
 
-use super::{
-    Cost, Enforced, Exit, Rung, Step, confine, container, policy::Identity, policy::Policy, root, template_child, wire,
-};
+use super::policy::{Identity, Policy, Without};
+use super::{Cost, Enforced, Exit, Rung, Step, confine, container, root, template_child, wire};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -80,11 +79,11 @@ fn start(control: &OwnedFd) -> Result<(), Fault> {
         std::fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").map(|mut f| f.write_all(OOM_SCORE));
     match start {
         Start::Job(policy, _) => {
-            enter_namespaces(policy.identity, UnshareFlags::NEWPID)?;
+            enter_namespaces(policy.identity, processes(policy.without), policy.without)?;
             warden(&policy, control, None)
         }
         Start::Template(mould) => {
-            enter_namespaces(mould.identity, UnshareFlags::empty())?;
+            enter_namespaces(mould.identity, UnshareFlags::empty(), mould.without)?;
             template_child::serve(&mould, control, inbox)
         }
     }
@@ -138,7 +137,7 @@ pub(super) fn warden_of_template(
         rustix::stdio::dup2_stderr(&stderr).map_err(at(Step::Session))?;
         close_all_but(&control);
         // SAFETY: this process has one thread, and no descriptors or file system state that another one relies on.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID | UnshareFlags::NEWNS) }
+        unsafe { rustix::thread::unshare_unsafe(processes(policy.without) | UnshareFlags::NEWNS) }
             .map_err(at(Step::Namespaces))?;
         warden(policy, &control, Some(filters))
     };
@@ -166,14 +165,17 @@ fn warden(policy: &Policy, control: &OwnedFd, filters: Option<&confine::Filters>
     }
 }
 
+/// The namespace of processes that every job has alone.
+fn processes(without: Without) -> UnshareFlags {
+    if without.process_namespace { UnshareFlags::empty() } else { UnshareFlags::NEWPID }
+}
+
 /// Leaves this machine's namespaces. A user namespace comes with them where the agent may not make the others alone.
-fn enter_namespaces(identity: Identity, more: UnshareFlags) -> Result<(), Fault> {
-    let mut flags = more
-        | UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
+fn enter_namespaces(identity: Identity, more: UnshareFlags, without: Without) -> Result<(), Fault> {
+    let mut flags = more | UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP;
+    flags.set(UnshareFlags::NEWNET, !without.network_namespace);
+    flags.set(UnshareFlags::NEWIPC, !without.ipc_namespace);
+    flags.set(UnshareFlags::NEWUTS, !without.uts_namespace);
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if let Identity::Namespace { .. } = identity {
         flags |= UnshareFlags::NEWUSER;
@@ -181,6 +183,7 @@ fn enter_namespaces(identity: Identity, more: UnshareFlags) -> Result<(), Fault>
     // SAFETY: this process has one thread, and no descriptors or file system state that another one relies on.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(at(Step::Namespaces))?;
     if let Identity::Namespace { id } = identity {
+        let id = if without.own_user { 0 } else { id };
         // An ordinary user may map one id only, its own, and only after giving up the right to change groups.
         let maps = [
             ("/proc/self/setgroups", "deny".to_owned()),
@@ -193,6 +196,9 @@ fn enter_namespaces(identity: Identity, more: UnshareFlags) -> Result<(), Fault>
                 fault(Step::UserMap, path.as_bytes(), errno)
             })?;
         }
+    }
+    if without.uts_namespace {
+        return Ok(());
     }
     // The job shall not read this machine's name.
     rustix::system::sethostname(b"mesh").map_err(at(Step::Namespaces))
@@ -232,7 +238,7 @@ fn init(policy: &Policy, control: &OwnedFd, alive: &OwnedFd, filters: Option<&co
     let layers = root::build(policy, &kept)?;
     // Descriptors on this machine's files must be gone before anything untrusted runs.
     drop(kept);
-    if filters.is_none() {
+    if filters.is_none() && !policy.without.own_user {
         bound_capabilities()?;
     }
     drop_privileges(policy)?;
@@ -287,7 +293,24 @@ pub(super) fn bound_capabilities() -> Result<(), Fault> {
 /// Gives up groups, user and every capability, now and for ever.
 pub(super) fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
     let failed = at(Step::Privileges);
-    if let Identity::User { id } | Identity::Chroot { id } = policy.identity {
+    if !policy.without.own_user {
+        drop_user(policy.identity)?;
+    }
+    if !policy.without.no_new_privs {
+        rustix::thread::set_no_new_privs(true).map_err(&failed)?;
+    }
+    // The program is the same user as init: it must not trace it or look at its files.
+    let hidden = match policy.without.hidden_init {
+        false => rustix::process::DumpableBehavior::NotDumpable,
+        true => rustix::process::DumpableBehavior::Dumpable,
+    };
+    rustix::process::set_dumpable_behavior(hidden).map_err(&failed)
+}
+
+/// Becomes the job's user, without any capability.
+fn drop_user(identity: Identity) -> Result<(), Fault> {
+    let failed = at(Step::Privileges);
+    if let Identity::User { id } | Identity::Chroot { id } = identity {
         let (uid, gid) = (rustix::process::Uid::from_raw(id), rustix::process::Gid::from_raw(id));
         rustix::thread::set_thread_groups(&[]).map_err(&failed)?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(&failed)?;
@@ -296,11 +319,7 @@ pub(super) fn drop_privileges(policy: &Policy) -> Result<(), Fault> {
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, none).map_err(&failed)?;
-    rustix::thread::clear_ambient_capability_set().map_err(&failed)?;
-    rustix::thread::set_no_new_privs(true).map_err(&failed)?;
-    // The program is the same user as init: it must not trace it or look at its files.
-    let hidden = rustix::process::DumpableBehavior::NotDumpable;
-    rustix::process::set_dumpable_behavior(hidden).map_err(&failed)
+    rustix::thread::clear_ambient_capability_set().map_err(&failed)
 }
 
 /// Makes sure that the warden had not ended before the death signal was asked for.

@@ -293,4 +293,25 @@ pub struct Without {
     /// The layers are put together by binding each file of the base rather than by overlayfs, as where the kernel
     /// refuses an overlay to a user namespace.
     pub overlay: bool,
+    /// The root that was left stays in the job's, at `/machine`: for a job of its own that is this machine's root, for
+    /// one of a template the template's, in which this machine's is at `/machine` once more.
+    pub own_root: bool,
+    /// The job is whom the agent is, with all capabilities: root under root, and root of its namespace in a namespace.
+    pub own_user: bool,
+    /// What it executes may give it more. The two filters imply this barrier, so they must be left out with it.
+    pub no_new_privs: bool,
+    /// The job's mounts honour devices and set-user-id bits.
+    pub mount_flags: bool,
+    /// It is among this machine's processes, and sees them.
+    pub process_namespace: bool,
+    /// It has this machine's network.
+    pub network_namespace: bool,
+    /// It has this machine's System V objects and message queues.
+    pub ipc_namespace: bool,
+    /// It sees this machine's name.
+    pub uts_namespace: bool,
+    /// Its first process may be looked into by processes of the same user.
+    pub hidden_init: bool,
+    /// `/proc` shows more than processes.
+    pub proc_subset: bool,
 }

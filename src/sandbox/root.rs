@@ -9,7 +9,7 @@
 use super::{
     Step,
     linux::{Fault, fault},
-    policy::{Identity, Inputs, Place, Policy},
+    policy::{Identity, Inputs, Place, Policy, Without},
     template_child,
     tree::Builder,
 };
@@ -23,6 +23,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const STAGES: [&str; 4] = ["/tmp", "/run", "/var", "/usr"];
 /// The devices of the job. None of them leads anywhere.
 pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Where the root that was left stays, for a test that must see what leaving it is good for.
+pub(super) const MACHINE: &str = "machine";
 /// How deep the base is walked where its files are bound one by one.
 const BASE_DEPTH_MAX: usize = 64;
 
@@ -111,9 +113,9 @@ pub(super) fn build(policy: &Policy, kept: &Kept<'_>) -> Result<Layers, Fault> {
         }
     }
     let layers = join(policy, kept)?;
-    furnish(kept)?;
+    furnish(kept, policy.without)?;
     read_only(policy)?;
-    pivot()?;
+    pivot_to("root", policy.without)?;
     Ok(layers)
 }
 
@@ -157,7 +159,7 @@ fn inputs(policy: &Policy, tree: &[Place], sources: BorrowedFd<'_>) -> Result<()
     let mut builder = Builder::new(top.as_fd(), sources, owner(policy));
     tree.iter().try_for_each(|place| builder.place(place))?;
     writable(policy, &mut builder)?;
-    mount_points(&mut builder)
+    mount_points(&mut builder, policy.without)
 }
 
 /// Makes the directories in which the job may write, and gives them to it.
@@ -175,7 +177,10 @@ fn writable(policy: &Policy, builder: &mut Builder<'_>) -> Result<(), Fault> {
 }
 
 /// Makes what `/proc` and the devices are mounted on.
-pub(super) fn mount_points(builder: &mut Builder<'_>) -> Result<(), Fault> {
+pub(super) fn mount_points(builder: &mut Builder<'_>, without: Without) -> Result<(), Fault> {
+    if without.own_root {
+        builder.directory(MACHINE.as_bytes(), false).map_err(|errno| fault(Step::Place, MACHINE.as_bytes(), errno))?;
+    }
     builder.directory(b"proc", false).map_err(|errno| fault(Step::Place, b"proc", errno))?;
     for name in DEVICES {
         let failed = |errno| fault(Step::Place, b"dev", errno);
@@ -196,7 +201,7 @@ fn join(policy: &Policy, kept: &Kept<'_>) -> Result<Layers, Fault> {
         let lower = kept.lower();
         let options = format!("lowerdir={lower},upperdir=up,workdir=work{user}");
         let options = CString::new(options).expect("letters and digits hold no zero byte");
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let flags = bits_ignored(policy.without);
         match rustix::mount::mount("overlay", "root", "overlay", flags, options.as_c_str()) {
             Ok(()) => return Ok(Layers { written: written("up")?, overlay: true }),
             // No overlayfs, or not for user namespaces (before 5.11).
@@ -217,7 +222,7 @@ fn bind_base(base: BorrowedFd<'_>) -> Result<(), Fault> {
     let failed = |errno| fault(Step::Layers, b"", errno);
     bind_fd(base, "base").map_err(failed)?;
     // Read-only here, and so in every bind that is made from here.
-    remount_read_only("base").map_err(failed)?;
+    remount_read_only("base", Without::default()).map_err(failed)?;
     rustix::mount::mount_bind("in", "root").map_err(failed)?;
     let top = open_directory("base").map_err(failed)?;
     bind_directory(top.as_fd(), &mut Vec::new(), 0)
@@ -282,17 +287,26 @@ fn bind_entry(
 }
 
 /// `/proc` and the devices.
-fn furnish(kept: &Kept<'_>) -> Result<(), Fault> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    // Only processes, of which there are only the job's own: nothing of this machine. Before Linux 5.8 all of /proc.
-    let mount = |options| rustix::mount::mount("proc", "root/proc", "proc", flags, Some(options));
-    let mounted = mount(c"subset=pid").or_else(|errno| if errno == Errno::INVAL { mount(c"") } else { Err(errno) });
-    mounted.map_err(|errno| fault(Step::Proc, b"", errno))?;
+fn furnish(kept: &Kept<'_>, without: Without) -> Result<(), Fault> {
+    proc(without).map_err(|errno| fault(Step::Proc, b"", errno))?;
     for name in DEVICES {
         let bound = rustix::mount::mount_bind(kept.device(name), format!("root/dev/{name}"));
         bound.map_err(|errno| fault(Step::Device, name.as_bytes(), errno))?;
     }
     Ok(())
+}
+
+/// `/proc`.
+fn proc(without: Without) -> Result<(), Errno> {
+    if without.process_namespace {
+        // Where processes are this machine's, only its own may be seen.
+        return rustix::mount::mount_bind_recursive("/proc", "root/proc");
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // Only processes, of which there are only the job's own: nothing of this machine. Before Linux 5.8 all of /proc.
+    let mount = |options| rustix::mount::mount("proc", "root/proc", "proc", flags, Some(options));
+    let wanted = if without.proc_subset { c"" } else { c"subset=pid" };
+    mount(wanted).or_else(|errno| if errno == Errno::INVAL { mount(c"") } else { Err(errno) })
 }
 
 /// Makes everything read-only but the writable directories: each becomes a mount of its own first.
@@ -306,7 +320,7 @@ fn read_only(policy: &Policy) -> Result<(), Fault> {
         // With what is bound below it: where there is no overlay, that may be a part of the base.
         rustix::mount::mount_bind_recursive(&path, &path).map_err(failed)?;
     }
-    remount_read_only("root").map_err(|errno| fault(Step::ReadOnly, b"/", errno))
+    remount_read_only("root", policy.without).map_err(|errno| fault(Step::ReadOnly, b"/", errno))
 }
 
 /// The directories that are in no other one of the list: a rename between two mounts would fail.
@@ -319,15 +333,14 @@ fn outermost(paths: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
     sorted.into_iter().filter(move |path| !all.iter().any(|other| within(path, other)))
 }
 
-/// Makes `root` the root, and takes the old one away.
-fn pivot() -> Result<(), Fault> {
-    pivot_to("root")
-}
-
 /// Makes a directory, on which something is mounted, the root, and takes the old one away.
-pub(super) fn pivot_to(root: &str) -> Result<(), Fault> {
+pub(super) fn pivot_to(root: &str, without: Without) -> Result<(), Fault> {
     let failed = |errno| fault(Step::Pivot, b"", errno);
     rustix::process::chdir(root).map_err(failed)?;
+    if without.own_root {
+        rustix::process::pivot_root(".", MACHINE).map_err(failed)?;
+        return rustix::process::chdir("/").map_err(failed);
+    }
     // Onto itself: the old root lies over the new one for a moment, so no place for it is needed.
     rustix::process::pivot_root(".", ".").map_err(failed)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed)?;
@@ -343,9 +356,14 @@ pub(super) fn bind_fd(from: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
     rustix::mount::mount_bind(format!("/proc/self/fd/{}", from.as_raw_fd()), to)
 }
 
-fn remount_read_only(path: &str) -> Result<(), Errno> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+fn remount_read_only(path: &str, without: Without) -> Result<(), Errno> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | bits_ignored(without);
     rustix::mount::mount_remount(path, flags, c"")
+}
+
+/// No file of a mount is a device, and none gives another user's rights.
+fn bits_ignored(without: Without) -> MountFlags {
+    if without.mount_flags { MountFlags::empty() } else { MountFlags::NOSUID | MountFlags::NODEV }
 }
 
 #[cfg(test)]

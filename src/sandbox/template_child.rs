@@ -94,7 +94,9 @@ impl Template {
         let bases = root::open_kept(&mould.bases, OFlags::DIRECTORY)?;
         rustix::process::umask(Mode::empty());
         let stage = root::stage()?;
-        let names = [TREE, FRESH, BASES, &STAGE[1..], "dev", "proc"];
+        let without = mould.without;
+        let mut names = vec![TREE, FRESH, BASES, &STAGE[1..], "dev", "proc"];
+        names.extend(without.own_root.then_some(root::MACHINE));
         root::memory(stage, (mould.tree_bytes, mould.tree_nodes), &names)?;
         let bind = |from: &OwnedFd, to: &str, step| {
             root::bind_fd(from.as_fd(), to).map_err(|errno| fault(step, to.as_bytes(), errno))
@@ -110,13 +112,15 @@ impl Template {
         // The kernel lets a user namespace mount a job's own only beside one that hides nothing.
         let proc = rustix::mount::mount_bind_recursive("/proc", "proc");
         proc.map_err(|errno| fault(Step::Proc, b"", errno))?;
-        root::pivot_to(stage)?;
+        root::pivot_to(stage, without)?;
         let open = |path| root::open_directory(path).map_err(|errno| fault(Step::Memory, b"", errno));
         let (tree, fresh) = (open(TREE)?, open(FRESH)?);
-        root::mount_points(&mut Builder::new(tree.as_fd(), sources.as_fd(), None))?;
-        linux::bound_capabilities()?;
+        root::mount_points(&mut Builder::new(tree.as_fd(), sources.as_fd(), None), without)?;
+        if !without.own_user {
+            linux::bound_capabilities()?;
+        }
         let [own, filters] = Filters::split()?;
-        if !mould.without.seccomp {
+        if !without.seccomp {
             own.install()?;
         }
         Ok(Self { tree, fresh, sources, filters, broken: None })

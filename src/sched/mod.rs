@@ -2,4 +2,5 @@
 
 pub mod admit;
 pub mod choose;
+pub mod lend;
 pub mod retry;

@@ -1,7 +1,7 @@
 //! What to do when a peer refuses a job or is lost (DECIDE).
 
 use crate::reason::Reason;
-use mesh_proto::job::Refusal;
+use mesh_proto::job::{Exit, Outcome, Refusal};
 
 /// Peers that one unit is offered to before it is compiled here.
 pub const ATTEMPTS_MAX: u32 = 3;
@@ -22,6 +22,23 @@ pub enum Next {
     Elsewhere,
     /// Compile here.
     Here(Reason),
+}
+
+/// Whether a compiler ended because the processor there does not have one of its instructions. A driver says of a program
+/// of its own that a signal ended it: gcc with its status for internal errors (4), clang with 254
+/// or, of itself, with a shell's 132.
+#[must_use]
+pub fn is_illegal_instruction(outcome: &Outcome) -> bool {
+    /// As `strsignal` has it in the C locale.
+    const WORDS: &[u8] = b"Illegal instruction";
+    const GCC_INTERNAL: u8 = 4;
+    const CLANG_SIGNAL: [u8; 2] = [132, 254];
+    const SIGILL: u8 = 4;
+    let says = || outcome.text.iter().any(|text| text.bytes.windows(WORDS.len()).any(|words| words == WORDS));
+    match outcome.exit {
+        Exit::Signal(signal) => signal == SIGILL,
+        Exit::Code(code) => (code == GCC_INTERNAL || CLANG_SIGNAL.contains(&code)) && says(),
+    }
 }
 
 /// Decides after attempt number `attempt` (from 1) failed. What another machine would answer too ends it at once.

@@ -17,6 +17,9 @@ const INPUTS: &str = "inputs-v1";
 /// The folder of the files that the toolchains' trees link to.
 pub const TOOLCHAIN_FILES: &str = "toolchain-files-v1";
 
+/// What is known of the toolchains that other machines sent.
+pub const TOOLCHAINS_SENT: &str = "toolchains-sent-v1";
+
 /// Where a blob is, below [`BLOBS`]. 256 folders, so that none grows large.
 #[must_use]
 pub fn blob(digest: &Digest) -> String {

@@ -1,9 +1,14 @@
-//! Runs a program to ask it something: clean environment, no input, bounded time and output (DO).
+//! Runs a program to ask it something, or to see what it makes: clean environment, no input, bounded time and output (DO).
 
+use super::registry::Toolchain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
+    ffi::OsStr,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,30 +16,32 @@ use std::{
 
 /// How long one question may take, seconds: clang on a cold disk takes two or three.
 const ANSWER_SECONDS_MAX: u64 = 20;
+/// How long a compiler may take over a unit of a few lines, seconds: it runs with the lowest priority.
+const COMPILE_SECONDS_MAX: u64 = 120;
 /// One stream of an answer, bytes. `-dM` of a large target is about 60 KB.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How often an answerer that closed its output, but lives on, is looked at, milliseconds.
 const REAP_MS: u64 = 2;
 
 /// What a program said.
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
     /// Whether it exited with zero.
-    pub(super) success: bool,
+    pub success: bool,
     /// Its standard output.
-    pub(super) stdout: Vec<u8>,
+    pub stdout: Vec<u8>,
     /// Its standard error.
-    pub(super) stderr: Vec<u8>,
+    pub stderr: Vec<u8>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+pub enum AskError {
     /// It could not be started.
     #[error("the program could not be run: {0}")]
     Run(#[source] io::Error),
     /// It took longer than a question may.
-    #[error("the program did not answer within {ANSWER_SECONDS_MAX} s")]
+    #[error("the program did not end in time")]
     Slow,
     /// It said more than an answer may hold.
     #[error("the program's answer passes {ANSWER_BYTES_MAX} bytes")]
@@ -46,28 +53,41 @@ pub(super) enum AskError {
 /// The environment is `PATH`, `LC_ALL=C` and `extra` and nothing else, so that neither the agent's own environment nor
 /// a user's language changes an answer; the working directory is `/`. A group of its own lets a late one be killed with
 /// all its children.
-pub(super) fn ask<A: AsRef<std::ffi::OsStr>>(
+pub(super) fn ask<A: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = A>,
     path_var: &[u8],
     extra: &[(Vec<u8>, Vec<u8>)],
 ) -> Result<Answer, AskError> {
-    use std::os::unix::ffi::OsStrExt;
-    let os = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_owned();
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .envs(extra.iter().map(|(name, value)| (os(name), os(value))))
-        .env("PATH", os(path_var))
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(AskError::Run)?;
-    let result = listen(&mut child, Instant::now() + Duration::from_secs(ANSWER_SECONDS_MAX));
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(pairs(extra)).env("PATH", OsStr::from_bytes(path_var)).env("LC_ALL", "C");
+    answer(command.current_dir("/"), ANSWER_SECONDS_MAX)
+}
+
+/// Runs a compiler as its user would, `argv[0]` first, with this environment and nothing else, and waits for its end.
+///
+/// # Errors
+/// If it does not run, or takes or says more than a small unit may.
+pub fn compile(
+    toolchain: &Toolchain,
+    argv: &[Vec<u8>],
+    cwd: &Path,
+    env: &[(Vec<u8>, Vec<u8>)],
+) -> Result<Answer, AskError> {
+    let mut command = Command::new(toolchain.program());
+    let mut words = argv.iter().map(|word| OsStr::from_bytes(word));
+    command.arg0(words.next().unwrap_or_default()).args(words).env_clear().envs(pairs(env));
+    answer(command.current_dir(cwd), COMPILE_SECONDS_MAX)
+}
+
+fn pairs(env: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value)))
+}
+
+fn answer(command: &mut Command, seconds_max: u64) -> Result<Answer, AskError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().map_err(AskError::Run)?;
+    let result = listen(&mut child, Instant::now() + Duration::from_secs(seconds_max));
     if result.is_err() {
         if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -15,14 +15,14 @@ use super::{
 use crate::compiler::invocation::Family;
 use mesh_proto::{
     path::AbsPath,
-    toolchain::{Manifest, Part, PartNode},
+    toolchain::{FAMILY_FACT, Manifest, NEEDS_FACT, Needs, Part, PartNode, VERSION_FACT},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    io,
-    os::unix::ffi::OsStrExt,
+    io::{self, Read},
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +34,10 @@ const CLANG_PROGRAMS: &[&str] = &["as", "objcopy"];
 pub(super) const PATH_PROGRAMS: &[&str] = &["as", "objcopy"];
 /// Files of a gcc: specs that override the built-in ones, and the plug-in whose place goes into options for LTO.
 const GCC_FILES: &[&str] = &["specs", "liblto_plugin.so"];
+/// Specs read, bytes; the built-in ones of gcc 12 have 8 KB.
+const SPECS_BYTES_MAX: u64 = 1 << 20;
+/// What is in specs that take more from another file: `%include <file>`, `%include_noerr <file>`.
+const SPECS_INCLUDE: &[u8] = b"%include";
 /// Files by which clang tells the distribution.
 const DISTRIBUTION_FILES: &[&str] = &[
     "/etc/os-release",
@@ -119,12 +123,18 @@ pub(super) enum ClosureError {
     /// What a part needs is not known.
     #[error("{path}: {source}")]
     Needs { path: String, source: ElfError },
-    /// A part is a script, or another system's program (Mach-O): what that needs cannot be known.
-    #[error("{path} is a script or no ELF program")]
+    /// A part is a script: what that runs cannot be known.
+    #[error("{path} is a script")]
+    Script { path: String },
+    /// A part is another system's program (Mach-O): what that needs cannot be known.
+    #[error("{path} is no ELF program")]
     NoProgram { path: String },
     /// A part that nothing works without is missing.
     #[error("the compiler has no {0}")]
     Lacks(&'static str),
+    /// Its specs take in another file, or are too long to tell.
+    #[error("{path} takes in other files")]
+    Specs { path: String },
     /// More parts than a toolchain can have.
     #[error("more than {PARTS_MAX} parts")]
     TooMany,
@@ -149,6 +159,8 @@ pub(super) fn close(
         ("about".to_owned(), identity.about.clone()),
         ("macros c".to_owned(), identity.macros.0.to_vec()),
         ("target".to_owned(), identity.triple.clone().into_bytes()),
+        (FAMILY_FACT.to_owned(), identity.family.name().into()),
+        (VERSION_FACT.to_owned(), identity.version.clone().into_bytes()),
     ];
     let search_dirs = search.question("-print-search-dirs")?;
     let programs = search_dirs_line(&search_dirs, "programs");
@@ -164,6 +176,9 @@ pub(super) fn close(
         Family::Clang => search.clang(tools, &identity)?,
     }
     search.libraries()?;
+    if let Some(needs) = search.runs_on(&real)? {
+        facts.push((NEEDS_FACT.to_owned(), needs.fact()));
+    }
     let cxx_driver = probe::is_cxx_driver(identity.family, driver, &real);
     let (parts, stamps, mut settled) = parts(&search.walk, digests, began_s)?;
     search.witnesses.insert(elf::LOADER_CACHE.into());
@@ -238,7 +253,8 @@ impl<'a> Search<'a> {
             // Mach-O programs too: their loader does not list what they need, so on macOS every compiler stays here.
             // Taking them without their libraries was rejected: two machines would then hold different compilers for
             // the same one.
-            Binary::Script | Binary::Other => return Err(ClosureError::NoProgram { path: shown(real.as_bytes()) }),
+            Binary::Other => return Err(ClosureError::NoProgram { path: shown(real.as_bytes()) }),
+            Binary::Script => return Err(ClosureError::Script { path: shown(real.as_bytes()) }),
         }
         Ok(())
     }
@@ -275,10 +291,10 @@ impl<'a> Search<'a> {
             if path.first() != Some(&b'/') {
                 continue;
             }
-            if let Some(real) = self.file(&path)?
-                && name.ends_with(".so")
-            {
-                self.program(&real)?;
+            match self.file(&path)? {
+                Some(real) if name.ends_with(".so") => self.program(&real)?,
+                Some(real) => specs(&real)?,
+                None => {}
             }
         }
         Ok(())
@@ -317,6 +333,20 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// What a machine must be to run all programs and libraries found: the driver's architecture, and the highest level
+    /// that any of them asks for.
+    fn runs_on(&self, driver: &AbsPath) -> Result<Option<Needs>, ClosureError> {
+        let of =
+            |path: &AbsPath| elf::runs_on(as_path(path.as_bytes())).map_err(|source| look(path.as_bytes(), source));
+        let Some(mut needs) = of(driver)? else { return Ok(None) };
+        for (path, _) in self.walk.found().iter().filter(|(_, found)| **found == Found::File) {
+            if let Some(other) = of(path)?.filter(|other| other.machine == needs.machine) {
+                needs.level = needs.level.max(other.level);
+            }
+        }
+        Ok(Some(needs))
+    }
+
     /// Takes what every program and plug-in so far is loaded with.
     fn libraries(&mut self) -> Result<(), ClosureError> {
         for binary in std::mem::take(&mut self.binaries) {
@@ -327,12 +357,14 @@ impl<'a> Search<'a> {
             };
             let Some(loader) = own.or_else(|| self.loader.clone()) else { continue };
             let failed = |source| ClosureError::Needs { path: shown(binary.as_bytes()), source };
-            let needs = elf::needs(&loader, path).map_err(failed)?;
-            for library in &needs.libraries {
+            let needs = elf::libraries(&loader, path).map_err(failed)?;
+            for library in &needs.paths {
                 self.follow(library.as_os_str().as_bytes())?;
-                for variant in elf::hardware_variants(library) {
-                    self.follow(variant.as_os_str().as_bytes())?;
-                }
+            }
+            // A library that appears in one of these is taken before another one that was found elsewhere.
+            for file in needs.paths.iter().map(PathBuf::as_path).chain([path]) {
+                let dirs = elf::run_path(file).map_err(|source| look(file.as_os_str().as_bytes(), source))?;
+                self.witnesses.extend(dirs.into_iter().map(|dir| dir.into_os_string().into_vec()));
             }
             if needs.by_cache {
                 self.file(elf::LOADER_CACHE.as_bytes())?;
@@ -344,6 +376,15 @@ impl<'a> Search<'a> {
         }
         Ok(())
     }
+}
+
+/// Refuses specs that take in files that no question tells.
+fn specs(path: &AbsPath) -> Result<(), ClosureError> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(as_path(path.as_bytes())).map_err(|source| look(path.as_bytes(), source))?;
+    file.take(SPECS_BYTES_MAX).read_to_end(&mut text).map_err(|source| look(path.as_bytes(), source))?;
+    let is_plain = (text.len() as u64) < SPECS_BYTES_MAX && memchr::memmem::find(&text, SPECS_INCLUDE).is_none();
+    if is_plain { Ok(()) } else { Err(ClosureError::Specs { path: shown(path.as_bytes()) }) }
 }
 
 /// The file in which musl's loader finds its directories: `/etc/ld-musl-ARCH.path`.

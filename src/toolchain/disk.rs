@@ -1,6 +1,6 @@
 //! Found toolchains kept over the agent's lives, so that a start costs no hashing and no questions (DO).
 //!
-//! One small file a toolchain in `compilers-v1`, written beside and renamed. A record is only a claim: it is used after
+//! One small file a toolchain in `compilers-v2`, written beside and renamed. A record is only a claim: it is used after
 //! its proof was seen to hold, and a file that does not read as one is ignored and later overwritten.
 
 use super::{closure::Proof, registry::Key, stamp::Digests};
@@ -19,7 +19,7 @@ use std::{
 
 /// The folder's name carries the version of the format: a change of it is a new name. (`toolchains-v1` beside it holds the
 /// worker's trees.)
-const FOLDER: &str = "compilers-v1";
+const FOLDER: &str = "compilers-v2";
 /// Records kept, number.
 const RECORDS_MAX: usize = 512;
 /// One record, bytes: four thousand parts with long paths.

@@ -5,6 +5,7 @@
 //! closure   the driver          -> the manifest: every path that it needs to run in an empty root
 //! registry  both, kept          -> a checked `Toolchain` for each request; what to advertise; what a peer asks for
 //! search    a toolchain         -> its own include directories for a language and some arguments
+//! differ…   two manifests       -> why two compilers that seem the same are not
 //! native    a toolchain         -> what `-march=native` and kin mean on this machine
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod ask;
 mod closure;
+mod differences;
 mod disk;
 mod elf;
 mod native;
@@ -22,6 +24,8 @@ mod search;
 mod stamp;
 mod walk;
 
+pub use ask::{Answer, AskError, compile};
+pub use differences::{Difference, differences};
 pub use native::native_trace;
-pub use registry::{LookupError, MeshBinary, Registry, Toolchain};
+pub use registry::{LookupError, MeshBinary, Refused, Registry, Toolchain};
 pub use search::{SearchDirs, Searcher, relevant, system_dirs};

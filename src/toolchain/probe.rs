@@ -53,6 +53,9 @@ const SELECTED_INSTALL: &[u8] = b"Selected GCC installation: ";
 /// clang names each configuration file that it read.
 const CONFIG_FILE: &[u8] = b"Configuration file: ";
 
+/// gcc names itself as it was called.
+const COLLECT: &[u8] = b"COLLECT_GCC=";
+
 /// The driver that a program as typed stands for.
 ///
 /// A name without a slash is looked for in `path_var`, the caller's own; directories of it may be relative to `cwd`.
@@ -71,7 +74,8 @@ pub(super) fn resolve(
         return match judge(&path, mesh) {
             Verdict::Absent if Stamp::behind(&path).is_err() => Err(LookupError::NotFound),
             Verdict::Compiler => normal(&path).ok_or(LookupError::Local(Reason::Compiler)),
-            Verdict::Absent | Verdict::StandIn | Verdict::Unlikely => Err(LookupError::Local(Reason::Compiler)),
+            Verdict::StandIn => Err(LookupError::Local(Reason::StandIn)),
+            Verdict::Absent | Verdict::Unlikely => Err(LookupError::Local(Reason::Compiler)),
         };
     }
     for dir in path_var.split(|b| *b == b':') {
@@ -169,6 +173,8 @@ pub(super) struct Identity {
     pub(super) gcc_install: Option<Vec<u8>>,
     /// clang: its configuration files.
     pub(super) config_files: Vec<Vec<u8>>,
+    /// The program that answered, by its own words, if it says so: gcc as it was called, clang by its file.
+    pub(super) answered: Option<Vec<u8>>,
 }
 
 /// Why a program is no compiler that mesh knows.
@@ -183,6 +189,9 @@ pub(super) enum IdentityError {
     /// Its macros are those of neither.
     #[error("the program is neither gcc nor clang")]
     Unknown,
+    /// Another program than it has answered: that one's files would be missing.
+    #[error("the program runs another one: {0}")]
+    Wrapper(String),
 }
 
 /// Asks a driver who it is: one run gives the `-v` text and the macros that only a compiler proper can know.
@@ -193,7 +202,28 @@ pub(super) fn identify(driver: &AbsPath, path_var: &[u8]) -> Result<Identity, Id
     if !answer.success {
         return Err(IdentityError::Refused);
     }
-    parse_identity(&answer).ok_or(IdentityError::Unknown)
+    let identity = parse_identity(&answer).ok_or(IdentityError::Unknown)?;
+    match &identity.answered {
+        Some(other) if !is_itself(identity.family, driver, other) => {
+            Err(IdentityError::Wrapper(String::from_utf8_lossy(other).into_owned()))
+        }
+        _ => Ok(identity),
+    }
+}
+
+/// Whether the program that answered is the driver that was asked. gcc is told by the name by which it was called, since
+/// its file is called anything; clang gives its file.
+fn is_itself(family: Family, driver: &AbsPath, answered: &[u8]) -> bool {
+    let real = |path: &[u8]| std::fs::canonicalize(OsStr::from_bytes(path)).ok();
+    answered == driver.as_bytes() || family == Family::Clang && real(answered) == real(driver.as_bytes())
+}
+
+/// The program of the command line with clang's front end in what `-v` says.
+fn front_end(line: &[u8]) -> Option<Vec<u8>> {
+    let rest = line.strip_prefix(b" \"")?;
+    let end = rest.iter().position(|b| *b == b'"')?;
+    let is_plain = !rest[..end].contains(&b'\\');
+    (is_plain && rest[end + 1..].starts_with(b" -cc1 ")).then(|| rest[..end].to_vec())
 }
 
 /// Reads the answer to [`identify`]'s question.
@@ -234,6 +264,10 @@ fn parse_identity(answer: &Answer) -> Option<Identity> {
         macros: Digest::of(&answer.stdout),
         gcc_install: after(SELECTED_INSTALL).next(),
         config_files: after(CONFIG_FILE).collect(),
+        answered: match family {
+            Family::Gcc => after(COLLECT).next(),
+            Family::Clang => lines().find_map(front_end),
+        },
     })
 }
 
@@ -320,8 +354,10 @@ mod tests {
         assert_eq!(resolve(b"cc", b"/", &path, mesh), at(&real, "cc"));
         // Without mesh's identity a hard link cannot be told, so this shows that it was the identity.
         assert_eq!(resolve(b"gcc", b"/", &path, None), at(&own, "gcc"));
-        assert_eq!(resolve(links.path().join("gcc").as_os_str().as_bytes(), b"/", b"", mesh), LOCAL);
-        assert_eq!(resolve(links.path().join("cc").as_os_str().as_bytes(), b"/", b"", mesh), LOCAL);
+        // Named by its path it is not passed over.
+        let stand_in = Err(LookupError::Local(Reason::StandIn));
+        assert_eq!(resolve(links.path().join("gcc").as_os_str().as_bytes(), b"/", b"", mesh), stand_in);
+        assert_eq!(resolve(links.path().join("cc").as_os_str().as_bytes(), b"/", b"", mesh), stand_in);
         assert_eq!(resolve(b"mesh-cc", b"/", &path, mesh), NOT_FOUND);
     }
 
@@ -406,6 +442,7 @@ mod tests {
         let id = parse_identity(&answer(macros, text)).expect("gcc");
         assert_eq!((id.family, id.version.as_str(), id.version_major), (Family::Gcc, "12.2.0", 12));
         assert_eq!(id.triple, "x86_64-linux-gnu");
+        assert_eq!(id.answered.as_deref(), Some(&b"/tmp/gcc"[..]));
         assert_eq!(id.about, b"Target: x86_64-linux-gnu\nConfigured with: ../x\ngcc version 12.2.0 (Debian)");
         assert_eq!(parse_identity(&answer(macros, "Target: x\n")), None);
         assert_eq!(parse_identity(&answer(&format!("{macros}#define __INTEL_COMPILER 1\n"), text)), None);
@@ -418,11 +455,13 @@ mod tests {
                       #define __clang_major__ 14\n#define __clang_minor__ 0\n#define __clang_patchlevel__ 6\n";
         let text = "Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nInstalledDir: /usr/bin\n\
                     Found candidate GCC installation: /usr/bin/../lib/gcc/x86_64-linux-gnu/11\n\
-                    Selected GCC installation: /usr/bin/../lib/gcc/x86_64-linux-gnu/12\n";
+                    Selected GCC installation: /usr/bin/../lib/gcc/x86_64-linux-gnu/12\n (in-process)\n \
+                    \"/usr/lib/llvm-14/bin/clang\" -cc1 -triple x86_64-pc-linux-gnu -E\n";
         let id = parse_identity(&answer(macros, text)).expect("clang");
         assert_eq!((id.family, id.version.as_str()), (Family::Clang, "14.0.6"));
         assert_eq!(id.gcc_install.as_deref(), Some(&b"/usr/bin/../lib/gcc/x86_64-linux-gnu/12"[..]));
         assert!(memchr::memmem::find(&id.about, b"candidate").is_none());
         assert!(id.about.starts_with(b"Debian clang version 14.0.6\n"));
+        assert_eq!(id.answered.as_deref(), Some(&b"/usr/lib/llvm-14/bin/clang"[..]));
     }
 }

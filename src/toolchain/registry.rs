@@ -3,7 +3,7 @@
 use super::{
     closure::{self, ClosureError, Draft, Proof},
     disk::{Record, Records},
-    probe,
+    probe::{self, IdentityError},
     stamp::Digests,
 };
 use crate::{compiler::invocation::Family, reason::Reason};
@@ -126,7 +126,20 @@ struct Known {
 #[derive(Debug)]
 struct Failed {
     reason: Reason,
+    /// In more words than the reason's.
+    why: String,
     until: Instant,
+}
+
+/// A program that looks like a compiler and is not used as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its path.
+    pub program: AbsPath,
+    /// Why its units stay here.
+    pub reason: Reason,
+    /// What exactly was met: a sentence without its full stop.
+    pub why: String,
 }
 
 /// The toolchains of this machine. Shared by reference between threads; every method may block.
@@ -222,6 +235,62 @@ impl Registry {
         None
     }
 
+    /// Every compiler that is known now, by its driver's path, whether anybody has checked it lately or not.
+    #[must_use]
+    pub fn known(&self) -> Vec<Arc<Toolchain>> {
+        let of = |slot: &Slot| slot.known.as_ref().map(|known| Arc::clone(&known.toolchain));
+        let mut known: Vec<_> = self.all_slots().iter().filter_map(|(_, slot)| of(&locked(slot))).collect();
+        known.sort_by(|a, b| (&a.driver, a.fingerprint).cmp(&(&b.driver, b.fingerprint)));
+        known.dedup_by_key(|toolchain| toolchain.fingerprint);
+        known
+    }
+
+    /// Every program that was taken for a compiler lately and is not used as one, by its path.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        let mut refused: Vec<Refused> = Vec::new();
+        for (key, slot) in self.all_slots() {
+            if let Some(failed) = &locked(&slot).failed {
+                refused.push(Refused { program: key.driver, reason: failed.reason, why: failed.why.clone() });
+            }
+        }
+        refused.sort_by(|a, b| (&a.program, &a.why).cmp(&(&b.program, &b.why)));
+        refused.dedup();
+        refused
+    }
+
+    /// What exactly was met at this absolute path, if it was refused as a compiler lately; never waits for a look-up.
+    #[must_use]
+    pub fn why_refused(&self, program: &[u8]) -> Option<String> {
+        let is_it = |key: &&Key| key.driver.as_bytes() == program;
+        let slots = locked(&self.slots);
+        let mut found = slots.iter().filter(|(key, _)| is_it(key)).map(|(_, slot)| slot);
+        found.find_map(|slot| slot.try_lock().ok()?.failed.as_ref().map(|failed| failed.why.clone()))
+    }
+
+    fn all_slots(&self) -> Vec<(Key, Arc<Mutex<Slot>>)> {
+        locked(&self.slots).iter().map(|(key, slot)| (key.clone(), Arc::clone(slot))).collect()
+    }
+
+    /// A `PATH` by which this toolchain is found by its driver's path: the directories of the tools that its driver takes
+    /// from there. `None` if the toolchain is not known, or no such `PATH` can be made.
+    #[must_use]
+    pub fn path_var(&self, fingerprint: &Fingerprint) -> Option<Vec<u8>> {
+        let keys = locked(&self.keys).get(fingerprint)?.clone();
+        keys.iter().find_map(|key| {
+            let mut dirs: Vec<Vec<u8>> = Vec::new();
+            for dir in key.tools.iter().flatten().filter_map(AbsPath::parent) {
+                if !dirs.iter().any(|known| known == dir.as_bytes()) {
+                    dirs.push(dir.as_bytes().to_vec());
+                }
+            }
+            // An empty list would mean the working directory.
+            let path_var = if dirs.is_empty() { b"/nonexistent".to_vec() } else { dirs.join(&b':') };
+            let found = closure::PATH_PROGRAMS.iter().map(|name| probe::on_path(name.as_bytes(), b"/", &path_var));
+            found.eq(key.tools.iter().cloned()).then_some(path_var)
+        })
+    }
+
     /// The compilers in these directories, to advertise: gcc, g++, cc, c++, clang, clang++, with a target before or a
     /// version behind, at most as many as a machine may advertise. `dirs` also serve as the `PATH` for their tools.
     ///
@@ -257,24 +326,28 @@ impl Registry {
     /// Finds a toolchain anew and keeps it.
     fn find(&self, key: Key, path_var: &[u8], slot: &mut Slot) -> Result<Arc<Toolchain>, Reason> {
         let began = Instant::now();
-        let fail = |slot: &mut Slot, reason, seconds| {
-            slot.failed = Some(Failed { reason, until: Instant::now() + Duration::from_secs(seconds) });
+        let fail = |slot: &mut Slot, reason, why, seconds| {
+            tracing::debug!(driver = ?key.driver, why, "no toolchain");
+            slot.failed = Some(Failed { reason, why, until: Instant::now() + Duration::from_secs(seconds) });
             Err(reason)
         };
         let draft = match closure::close(&key.driver, &key.tools, path_var, &self.digests) {
             Ok(draft) => draft,
             Err(error) => {
-                tracing::debug!(driver = ?key.driver, %error, "no toolchain");
-                return match error {
-                    ClosureError::Changing { .. } => fail(slot, Reason::Changing, CHANGING_SECONDS),
-                    _ => fail(slot, Reason::Compiler, FAILURE_SECONDS),
+                let (reason, seconds) = match error {
+                    ClosureError::Changing { .. } => (Reason::Changing, CHANGING_SECONDS),
+                    ClosureError::Script { .. } | ClosureError::Identity(IdentityError::Wrapper(_)) => {
+                        (Reason::Wrapper, FAILURE_SECONDS)
+                    }
+                    _ => (Reason::Compiler, FAILURE_SECONDS),
                 };
+                return fail(slot, reason, error.to_string(), seconds);
             }
         };
         if !draft.settled {
             // Somebody is installing it. Until that shows in the times, nothing about it can be relied on.
-            tracing::debug!(driver = ?key.driver, "the toolchain has just changed");
-            return fail(slot, Reason::Changing, CHANGING_SECONDS);
+            let why = "one of its files changed within the last seconds".to_owned();
+            return fail(slot, Reason::Changing, why, CHANGING_SECONDS);
         }
         let record = Record::new(key, draft);
         if let Err(error) = self.records.save(&record) {

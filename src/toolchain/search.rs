@@ -40,7 +40,8 @@ pub struct SearchDirs {
 /// absent: once one appears, the compiler is asked again). Not kept; see [`Searcher::system_dirs`].
 ///
 /// # Errors
-/// [`Reason::Compiler`] if the compiler gives no answer, or uses an installation that is not part of the toolchain.
+/// [`Reason::Compiler`] if the compiler gives no answer, [`Reason::ToolchainOption`] if it uses an installation that is not
+/// part of the toolchain.
 pub fn system_dirs(
     toolchain: &Toolchain,
     language: Language,
@@ -221,7 +222,7 @@ fn question(
     }
     if toolchain.family == Family::Clang && parse_install(&answer.stderr) != toolchain.gcc_install.as_deref() {
         // The provider's clang would not see that installation's marks and would search elsewhere.
-        return Err(Reason::Compiler);
+        return Err(Reason::ToolchainOption);
     }
     let dirs = parse_search_list(&answer.stderr).ok_or(Reason::Compiler)?;
     if dirs.present.len() + dirs.absent.len() > DIRS_MAX { Err(Reason::TooLarge) } else { Ok(dirs) }

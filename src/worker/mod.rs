@@ -12,5 +12,6 @@ pub mod mirror;
 pub mod mirrors;
 pub mod policy;
 pub mod run;
+pub mod sent;
 pub mod strict;
 pub mod toolchains;

@@ -220,6 +220,20 @@ impl Worker {
         self.toolchains.tree(toolchain, fingerprint).map(drop)
     }
 
+    /// The same for a toolchain whose files were sent.
+    ///
+    /// # Errors
+    /// If it cannot be made: not all of its files are here.
+    pub fn prepare_sent(&self, toolchain: &Manifest, fingerprint: &Fingerprint) -> Result<(), ToolchainError> {
+        self.toolchains.tree_of_sent(toolchain, fingerprint).map(drop)
+    }
+
+    /// The toolchains' trees and files.
+    #[must_use]
+    pub fn toolchains(&self) -> &Toolchains {
+        &self.toolchains
+    }
+
     /// Runs one job to its end on this thread, which does nothing else meanwhile: in a mirror where that is possible and
     /// sure to be the same, else in a root of its own.
     ///

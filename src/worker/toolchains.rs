@@ -23,6 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How trees that are not whole yet begin.
 const UNFINISHED: &str = "unfinished-";
+/// How the name of a copy ends that may be executed.
+const EXECUTABLE: &str = "-x";
+/// Copies of which it is known whether they are whole, number; beyond it they are looked at again.
+const COPIES_KNOWN_MAX: usize = 1 << 16;
+/// The extension of a copy that is being written.
+const NEW: &str = "new";
 
 /// Why a toolchain's tree is not there.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,9 @@ pub enum ToolchainError {
     /// A file of this machine is no longer what the manifest says.
     #[error("{0:?} has changed since the compiler was looked at")]
     Changed(AbsPath),
+    /// A file of a compiler that was sent is not here.
+    #[error("{0:?} is missing")]
+    Missing(AbsPath),
     /// The disk.
     #[error("could not {verb} {path:?}: {error}")]
     Disk {
@@ -46,6 +55,15 @@ pub enum ToolchainError {
         /// What the system says.
         error: io::Error,
     },
+}
+
+impl ToolchainError {
+    /// Whether the disk, or this user's share of it, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Disk { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 /// The trees of one cache directory.
@@ -63,6 +81,15 @@ struct Copies {
     folder: PathBuf,
     /// Which were checked by this process; the inner lock is held while one is made.
     checked: Mutex<Checked>,
+}
+
+/// Whose compiler a tree is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// This machine's own: its files are read where they are.
+    Here,
+    /// Another machine's: its files came before, and nothing of this machine is looked at.
+    Sent,
 }
 
 type Checked = HashMap<(Digest, bool), Arc<Mutex<bool>>>;
@@ -92,12 +119,57 @@ impl Toolchains {
         self.cache.join(layout::TOOLCHAINS)
     }
 
-    /// The tree of this toolchain, made now if it is not there. One that an earlier run made is checked first: it was
-    /// never synchronised to disk.
+    /// The tree of this toolchain of the machine's own, made now if it is not there. One that an earlier run made is checked
+    /// first: it was never synchronised to disk.
     ///
     /// # Errors
     /// If it cannot be made.
     pub fn tree(&self, manifest: &Manifest, fingerprint: &Fingerprint) -> Result<PathBuf, ToolchainError> {
+        self.tree_of(manifest, fingerprint, Origin::Here)
+    }
+
+    /// The tree of a toolchain whose files were sent; see [`Toolchains::tree`].
+    ///
+    /// # Errors
+    /// If it cannot be made; [`ToolchainError::Missing`] for a file that did not come or lost bytes since.
+    pub fn tree_of_sent(&self, manifest: &Manifest, fingerprint: &Fingerprint) -> Result<PathBuf, ToolchainError> {
+        self.tree_of(manifest, fingerprint, Origin::Sent)
+    }
+
+    /// Whether a file's content is here, checked now if it was not.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        [false, true].into_iter().any(|executable| self.copies.has(digest, executable))
+    }
+
+    /// Takes a file in, of exactly `size` bytes from `content`.
+    ///
+    /// # Errors
+    /// [`ToolchainError::Changed`] if it is not what `digest` says; else what the disk says.
+    pub fn receive(&self, part: &Part, content: &mut dyn io::Read) -> Result<(), ToolchainError> {
+        let PartNode::File { digest, size, executable } = &part.node else { return Ok(()) };
+        self.copies.receive(part, digest, *size, *executable, content)
+    }
+
+    /// Removes a toolchain's tree, and all files that no toolchain needs any more of which `is_needed` does not say so. Gives
+    /// how many bytes that freed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn remove(&self, fingerprint: &Fingerprint, is_needed: impl Fn(&Digest) -> bool) -> io::Result<u64> {
+        let state = self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
+        // Whoever is making it ends first.
+        let _last = state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner));
+        remove(&layout::toolchain(&self.cache, fingerprint))?;
+        self.copies.sweep(is_needed)
+    }
+
+    fn tree_of(
+        &self,
+        manifest: &Manifest,
+        fingerprint: &Fingerprint,
+        origin: Origin,
+    ) -> Result<PathBuf, ToolchainError> {
         let state = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(ready.entry(*fingerprint).or_default())
@@ -109,15 +181,15 @@ impl Toolchains {
                 return Err(ToolchainError::Fingerprint);
             }
             check_toolchain(manifest)?;
-            if !self.is_whole(&tree, manifest) {
-                self.make(&tree, manifest)?;
+            if !self.is_whole(&tree, manifest, origin) {
+                self.make(&tree, manifest, origin)?;
             }
             *is_ready = true;
         }
         Ok(tree)
     }
 
-    fn make(&self, tree: &Path, manifest: &Manifest) -> Result<(), ToolchainError> {
+    fn make(&self, tree: &Path, manifest: &Manifest, origin: Origin) -> Result<(), ToolchainError> {
         let disk = |verb| move |error| ToolchainError::Disk { verb, path: AbsPath::root(), error };
         let name = tree.file_name().unwrap_or_default().to_string_lossy();
         let unfinished = self.cache.join(layout::TOOLCHAINS).join(format!("{UNFINISHED}{name}"));
@@ -125,13 +197,13 @@ impl Toolchains {
         remove(tree).map_err(disk("remove"))?;
         directory(&unfinished).map_err(disk("make"))?;
         for part in &manifest.parts {
-            self.place(part, &unfinished)?;
+            self.place(part, &unfinished, origin)?;
         }
         std::fs::rename(&unfinished, tree).map_err(disk("rename"))
     }
 
     /// Puts one part into a tree. No path leads through a link: the manifest was checked.
-    fn place(&self, part: &Part, tree: &Path) -> Result<(), ToolchainError> {
+    fn place(&self, part: &Part, tree: &Path, origin: Origin) -> Result<(), ToolchainError> {
         let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
         let to = below(tree, &part.path);
         let from = Path::new(OsStr::from_bytes(part.path.as_bytes()));
@@ -142,21 +214,23 @@ impl Toolchains {
         match &part.node {
             PartNode::Directory => Ok(()),
             PartNode::Symlink { target } => {
-                let found = std::fs::read_link(from).map_err(disk("read"))?;
-                if found.as_os_str().as_bytes() != target {
-                    return Err(ToolchainError::Changed(part.path.clone()));
+                if origin == Origin::Here {
+                    let found = std::fs::read_link(from).map_err(disk("read"))?;
+                    if found.as_os_str().as_bytes() != target {
+                        return Err(ToolchainError::Changed(part.path.clone()));
+                    }
                 }
-                std::os::unix::fs::symlink(found, &to).map_err(disk("make"))
+                std::os::unix::fs::symlink(OsStr::from_bytes(target), &to).map_err(disk("make"))
             }
             PartNode::File { digest, executable, .. } => {
-                let copy = self.copies.of(part, digest, *executable)?;
+                let copy = self.copies.of(part, digest, *executable, origin)?;
                 std::fs::hard_link(copy, &to).map_err(disk("link"))
             }
         }
     }
 
     /// Whether a tree holds every part as the manifest says: every file is the checked copy itself.
-    fn is_whole(&self, tree: &Path, manifest: &Manifest) -> bool {
+    fn is_whole(&self, tree: &Path, manifest: &Manifest, origin: Origin) -> bool {
         let same = |at: &Path, copy: &Path| {
             let id = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
             matches!((id(at), id(copy)), (Ok(one), Ok(two)) if one == two)
@@ -169,7 +243,7 @@ impl Toolchains {
                     std::fs::read_link(at).is_ok_and(|found| found.as_os_str().as_bytes() == target)
                 }
                 PartNode::File { digest, executable, .. } => {
-                    self.copies.of(part, digest, *executable).is_ok_and(|copy| same(&at, &copy))
+                    self.copies.of(part, digest, *executable, origin).is_ok_and(|copy| same(&at, &copy))
                 }
             }
         })
@@ -178,35 +252,115 @@ impl Toolchains {
 
 impl Copies {
     /// The checked copy of a part's content; made now if it is not there, made anew if it lost bytes.
-    fn of(&self, part: &Part, digest: &Digest, executable: bool) -> Result<PathBuf, ToolchainError> {
+    fn of(&self, part: &Part, digest: &Digest, executable: bool, origin: Origin) -> Result<PathBuf, ToolchainError> {
         let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
-        let state = {
-            let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(checked.entry((*digest, executable)).or_default())
-        };
-        let path = self.folder.join(format!("{}{}", digest.hex(), if executable { "-x" } else { "" }));
+        let state = self.state(digest, executable);
+        let path = self.path(digest, executable);
         let mut is_checked = state.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_checked {
             if !file_digest(&path).is_ok_and(|found| found == *digest) {
-                let made = path.with_extension("new");
-                let _ = std::fs::remove_file(&made);
-                let source = File::open(OsStr::from_bytes(part.path.as_bytes())).map_err(disk("read"))?;
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create_new(true).mode(0o600);
-                let copy = options.open(&made).map_err(disk("make"))?;
-                copy_content(&source, &copy).map_err(disk("copy"))?;
-                let mode = if executable { 0o755 } else { 0o644 };
-                copy.set_permissions(PermissionsExt::from_mode(mode)).map_err(disk("make"))?;
-                // What was written is what is checked, not what was read.
-                if file_digest(&made).map_err(disk("read"))? != *digest {
-                    let _ = std::fs::remove_file(&made);
-                    return Err(ToolchainError::Changed(part.path.clone()));
-                }
-                std::fs::rename(&made, &path).map_err(disk("rename"))?;
+                let from = match origin {
+                    Origin::Here => PathBuf::from(OsStr::from_bytes(part.path.as_bytes())),
+                    // The same content may have come under the other mode.
+                    Origin::Sent => self.path(digest, !executable),
+                };
+                let source = File::open(from).map_err(|error| match origin {
+                    Origin::Sent if error.kind() == ErrorKind::NotFound => ToolchainError::Missing(part.path.clone()),
+                    _ => disk("read")(error),
+                })?;
+                self.make(part, digest, executable, |copy| copy_content(&source, copy))?;
             }
             *is_checked = true;
         }
         Ok(path)
+    }
+
+    /// Makes a copy, whatever is there in its place; the state of its content is locked.
+    fn make(
+        &self,
+        part: &Part,
+        digest: &Digest,
+        executable: bool,
+        fill: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<(), ToolchainError> {
+        let disk = |verb| move |error| ToolchainError::Disk { verb, path: part.path.clone(), error };
+        let path = self.path(digest, executable);
+        let made = path.with_extension(NEW);
+        let _ = std::fs::remove_file(&made);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let copy = options.open(&made).map_err(disk("make"))?;
+        let filled = fill(&copy).map_err(disk("copy")).and_then(|()| {
+            let mode = if executable { 0o755 } else { 0o644 };
+            copy.set_permissions(PermissionsExt::from_mode(mode)).map_err(disk("make"))?;
+            // What was written is what is checked, not what was read.
+            if file_digest(&made).map_err(disk("read"))? != *digest {
+                return Err(ToolchainError::Changed(part.path.clone()));
+            }
+            std::fs::rename(&made, &path).map_err(disk("rename"))
+        });
+        if filled.is_err() {
+            let _ = std::fs::remove_file(&made);
+        }
+        filled
+    }
+
+    fn receive(
+        &self,
+        part: &Part,
+        digest: &Digest,
+        size: u64,
+        executable: bool,
+        content: &mut dyn io::Read,
+    ) -> Result<(), ToolchainError> {
+        let state = self.state(digest, executable);
+        let mut is_checked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_checked {
+            self.make(part, digest, executable, |mut copy| {
+                let came = io::copy(&mut io::Read::take(content, size), &mut copy)?;
+                if came == size { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+            })?;
+            *is_checked = true;
+        }
+        Ok(())
+    }
+
+    fn has(&self, digest: &Digest, executable: bool) -> bool {
+        let state = self.state(digest, executable);
+        let mut is_checked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_checked = *is_checked || file_digest(&self.path(digest, executable)).is_ok_and(|found| found == *digest);
+        *is_checked
+    }
+
+    /// Removes the copies that are not needed. Trees that stand keep what they link to.
+    fn sweep(&self, is_needed: impl Fn(&Digest) -> bool) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let (hex, executable) = name.strip_suffix(EXECUTABLE).map_or((&*name, false), |hex| (hex, true));
+            let Some(digest) = Digest::from_hex(hex).filter(|digest| !is_needed(digest)) else { continue };
+            let state = self.state(&digest, executable);
+            let mut is_checked = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = entry.metadata()?.len();
+            std::fs::remove_file(entry.path())?;
+            (*is_checked, freed) = (false, freed + bytes);
+        }
+        Ok(freed)
+    }
+
+    fn state(&self, digest: &Digest, executable: bool) -> Arc<Mutex<bool>> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= COPIES_KNOWN_MAX {
+            // Those that somebody has at this moment stay.
+            checked.retain(|_, state| Arc::strong_count(state) > 1);
+        }
+        Arc::clone(checked.entry((*digest, executable)).or_default())
+    }
+
+    fn path(&self, digest: &Digest, executable: bool) -> PathBuf {
+        self.folder.join(format!("{}{}", digest.hex(), if executable { EXECUTABLE } else { "" }))
     }
 }
 

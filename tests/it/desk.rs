@@ -174,8 +174,16 @@ impl Desk {
 
     /// A desk on this ground, or nothing (and a skip) if no machine can serve here.
     pub(crate) fn on(ground: Ground) -> Option<Self> {
-        let [mut provider, mut client] = ["tower", "laptop"].map(|name| {
+        let desk = Self::configured(ground, "", "")?;
+        desk.meet();
+        Some(desk)
+    }
+
+    /// The same with lines for the configurations of provider and client, whatever compilers they have in common.
+    pub(crate) fn configured(ground: Ground, provider: &str, client: &str) -> Option<Self> {
+        let [mut provider, mut client] = [("tower", provider), ("laptop", client)].map(|(name, lines)| {
             let mut agent = Agent::new(&ground, name);
+            agent.configure(lines);
             agent.start(&ground);
             agent
         });
@@ -189,7 +197,28 @@ impl Desk {
         provider.pair_with(&client);
         let project = ground.dir.clone();
         let mut desk = Self { provider, client, project, spoilt: false, ground, projects: 0 };
-        desk.meet();
+        desk.linked();
+        desk.new_project();
+        Some(desk)
+    }
+
+    /// Waits until the client is connected with a provider that serves.
+    pub(crate) fn linked(&self) {
+        let ready = || self.client.snapshot().peers.iter().any(|p| p.connected && p.slots > 0);
+        until("the two agents are connected", || ready().then_some(()));
+    }
+
+    /// Another client of the same provider, with a project of its own.
+    pub(crate) fn second_client(&self, name: &str) -> Option<Self> {
+        let ground = Ground::new();
+        let mut client = Agent::new(&ground, name);
+        client.start(&ground);
+        client.answers();
+        self.provider.pair_with(&client);
+        let provider = self.provider.seen();
+        let project = ground.dir.clone();
+        let mut desk = Self { provider, client, project, spoilt: true, ground, projects: 0 };
+        desk.linked();
         desk.new_project();
         Some(desk)
     }

@@ -102,6 +102,8 @@ impl Ran {
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) dir: PathBuf,
+    /// Where programs are looked for.
+    pub(crate) path: std::ffi::OsString,
     sweeper: Child,
 }
 
@@ -111,14 +113,14 @@ impl Ground {
         let dir = tempfile::Builder::new().prefix("mi").tempdir_in("/tmp").unwrap().keep();
         let mut sweeper = Command::new("sh");
         sweeper.args(["-c", SWEEPER, "sh"]).arg(&dir).stdin(Stdio::piped()).stdout(Stdio::null());
-        Self { sweeper: sweeper.spawn().unwrap(), dir }
+        Self { sweeper: sweeper.spawn().unwrap(), dir, path: path_var() }
     }
 
     /// A command with nothing of this process's environment but the path. If it leads to a launcher, by whatever way, that
     /// asks nobody and starts nobody unless it is told to.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", path_var()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
+        command.env_clear().env("PATH", &self.path).env("HOME", self.dir.join("home")).stdin(Stdio::null());
         command.env("MESH", "off").env("MESH_DIR", self.dir.join("nobody"));
         command
     }
@@ -178,7 +180,13 @@ pub(crate) struct Agent {
     pub(crate) home: PathBuf,
     child: Option<Child>,
     port: u16,
+    /// It is started where it may not isolate anything.
+    pub(crate) is_powerless: bool,
 }
+
+/// Runs what follows as a root that may nothing, in a namespace of users below which there is no other.
+const POWERLESS: &str = "echo 0 > /proc/sys/user/max_user_namespaces && \
+    exec setpriv --bounding-set -all --inh-caps -all \"$@\"";
 
 impl Agent {
     /// A place for an agent, which does not run yet.
@@ -187,7 +195,7 @@ impl Agent {
         std::fs::create_dir_all(home.join("config")).unwrap();
         // Announced nowhere: only who is told the address comes.
         std::fs::write(home.join("config/config.toml"), "[discovery]\nannounce = \"off\"\n").unwrap();
-        Self { name: name.to_owned(), home, child: None, port: 0 }
+        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false }
     }
 
     /// The same, and it answers.
@@ -198,9 +206,24 @@ impl Agent {
         agent
     }
 
+    /// Puts these lines at the beginning of its configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let file = self.home.join("config/config.toml");
+        let rest = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, [lines, &rest].concat()).unwrap();
+    }
+
+    /// The same agent for somebody else, who neither starts nor ends it.
+    pub(crate) fn seen(&self) -> Self {
+        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port, is_powerless: false }
+    }
+
     pub(crate) fn start(&mut self, ground: &Ground) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
-        let mut command = ground.command(MESH);
+        let mut command = ground.command(if self.is_powerless { "unshare" } else { MESH });
+        if self.is_powerless {
+            command.args(["--user", "--map-root-user", "sh", "-c", POWERLESS, "sh", MESH]);
+        }
         command.args(["agent", "--port", &self.port.to_string()]).current_dir("/");
         command.env("MESH_DIR", &self.home).env("MESH_NAME", &self.name).env("MESH_LOOPBACK", "1");
         command.env("MESH_LOG", "mesh=debug").stdout(Stdio::null()).stderr(log);
@@ -333,7 +356,7 @@ impl Asked {
             let mut payload = vec![0; frame::length(header, TELL_BYTES_MAX).unwrap()];
             self.0.read_exact(&mut payload).ok()?;
             match frame::decode(&payload).unwrap() {
-                Tell::Beat | Tell::Note(_) => {}
+                Tell::Note(_) => {}
                 tell => return Some(tell),
             }
         }

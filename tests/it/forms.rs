@@ -4,7 +4,8 @@
 
 use crate::env::{Ground, MESH, MESH_CC, Ran, until};
 use mesh::{
-    agent::wire::{Ask, Tell},
+    agent::wire::{Ask, BEAT_MS, Tell},
+    launch::beat::SILENCE_MS_MAX,
     reason::Reason,
 };
 use mesh_proto::{frame, job::Text};
@@ -13,7 +14,7 @@ use std::{
     io::{Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{PermissionsExt, symlink},
+        fs::{FileExt, PermissionsExt, symlink},
         net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -205,17 +206,17 @@ fn a_closed_stream_is_not_the_connection() {
 fn a_verdict_needs_nothing_before_it() {
     let stage = Stage::new();
     for form in FORMS {
-        for before in [&[][..], &[Tell::Beat], &[Tell::Beat, Tell::Beat]] {
+        {
             std::fs::write(stage.ground.dir.join("work/made"), "object").unwrap();
             let text = |is_stderr, words: &str| Text { is_stderr, bytes: words.into() };
             let done = Tell::Done {
                 text: vec![text(true, "warning\n"), text(false, "note\n"), text(true, "end\n")],
                 renames: vec![(b"made".to_vec(), b"x.o".to_vec())],
             };
-            let ran = stage.answered(form, &[before, &[done]].concat());
+            let ran = stage.answered(form, &[done]);
             assert_eq!((ran.code, ran.out(), ran.err()), (Some(0), "note\n".into(), "warning\nend\n".into()));
             assert_eq!(std::fs::read(stage.ground.dir.join("work/x.o")).unwrap(), b"object");
-            let ran = stage.answered(form, &[before, &[local(Reason::NoPeer)]].concat());
+            let ran = stage.answered(form, &[local(Reason::NoPeer)]);
             assert_eq!((ran.code, ran.out().as_str()), (Some(0), COMPILED_HERE));
         }
     }
@@ -227,15 +228,13 @@ fn an_answer_of_any_size_in_any_pieces_is_read() {
     for form in FORMS {
         let printed = vec![b'x'; 3 << 20];
         let done = Tell::Done { text: vec![Text { is_stderr: true, bytes: printed.clone() }], renames: Vec::new() };
-        let ran = stage.answered(form, &[Tell::Beat, done]);
+        let ran = stage.answered(form, &[done]);
         assert!(ran.code == Some(0) && ran.err == printed, "{form:?}");
         // Byte by byte.
         let agent = stage.agent(|mut stream, _| {
-            for tell in [Tell::Beat, local(Reason::NoPeer)] {
-                for byte in frame::encode(&tell, 100).unwrap() {
-                    stream.write_all(&[byte]).unwrap();
-                    std::thread::sleep(Duration::from_millis(2));
-                }
+            for byte in frame::encode(&local(Reason::NoPeer), 100).unwrap() {
+                stream.write_all(&[byte]).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
             }
         });
         let ran = Ran::of(&mut stage.command(form, &["gcc", "-c", "x.c"]));
@@ -326,13 +325,56 @@ fn a_lease_lasts_as_long_as_the_compiler() {
 }
 
 #[test]
+fn a_launcher_waits_for_as_long_as_the_agent_beats_and_no_longer() {
+    let stage = Stage::new();
+    for form in FORMS {
+        let beat = stage.socket().with_extension("beat");
+        let beating = |seconds: u64| {
+            let beat = beat.clone();
+            move |stream: UnixStream, _| {
+                // Not emptied in between: a launcher may look at any moment.
+                let file = std::fs::File::options().create(true).truncate(false).write(true).open(&beat).unwrap();
+                for _ in 0..seconds {
+                    file.write_all_at(&mesh::host::monotonic_ms().to_le_bytes(), 0).unwrap();
+                    std::thread::sleep(Duration::from_millis(BEAT_MS));
+                }
+                stream
+            }
+        };
+        let answers = {
+            let beats = beating(4);
+            move |stream: UnixStream, request| {
+                let mut stream: UnixStream = beats(stream, request);
+                stream.write_all(&frame::encode(&local(Reason::NoPeer), 100).unwrap()).unwrap();
+            }
+        };
+        let agent = stage.agent(answers);
+        let begun = Instant::now();
+        assert_eq!(Ran::of(&mut stage.command(form, &["gcc", "-c", "x.c"])).out(), COMPILED_HERE);
+        agent.join().unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(4 * BEAT_MS), "{form:?} did not wait");
+        assert!(!stage.socket().with_extension("frozen").exists(), "{form:?}");
+        // One that beats for two seconds and is frozen then.
+        let agent = stage.agent(beating(2));
+        let begun = Instant::now();
+        assert_eq!(Ran::of(&mut stage.command(form, &["gcc", "-c", "x.c"])).out(), COMPILED_HERE);
+        let waited = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        assert!(
+            (BEAT_MS + SILENCE_MS_MAX..2 * BEAT_MS + 2 * SILENCE_MS_MAX).contains(&waited),
+            "{form:?}: {waited} ms"
+        );
+        std::fs::remove_file(stage.socket().with_extension("frozen")).expect("a marker");
+        agent.join().unwrap();
+    }
+}
+
+#[test]
 fn silence_leaves_a_marker_and_the_next_launcher_does_not_wait() {
     let stage = Stage::new();
     for form in FORMS {
         let marker = stage.socket().with_extension("frozen");
-        let agent = stage.agent(|mut stream, _| {
-            stream.write_all(&frame::encode(&Tell::Beat, 100).unwrap()).unwrap();
-            let _ = stream.read(&mut [0]);
+        let agent = stage.agent(|stream, _| {
+            let _ = (&stream).read(&mut [0]);
         });
         let ran = Ran::of(&mut stage.command(form, &["gcc", "-c", "x.c"]));
         agent.join().unwrap();
@@ -344,7 +386,7 @@ fn silence_leaves_a_marker_and_the_next_launcher_does_not_wait() {
         });
         let begun = Instant::now();
         assert_eq!(Ran::of(&mut stage.command(form, &["gcc", "-c", "x.c"])).out(), COMPILED_HERE);
-        assert!(begun.elapsed() < Duration::from_millis(mesh::agent::wire::SILENCE_MS_MAX), "{form:?}");
+        assert!(begun.elapsed() < Duration::from_millis(SILENCE_MS_MAX), "{form:?}");
         std::fs::remove_file(marker).unwrap();
     }
 }

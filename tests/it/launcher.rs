@@ -63,7 +63,7 @@ fn a_launcher_below_a_launcher_asks_nobody() {
     std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
     let mut scripted = unit.clone().by(By::MeshCc).env("PATH", desk.path_with_links());
     scripted.words[0] = script.into();
-    desk.same(&scripted, Where::Here(Reason::Compiler));
+    desk.same(&scripted, Where::Here(Reason::Wrapper));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_compiler_that_dies_by_a_signal_dies_so_through_the_launcher() {
         desk.write("x.c", "int x;\n");
         let mut unit = desk.line("gcc -c x.c");
         unit.words[0] = script.into();
-        let ran = desk.same(&unit, Where::Here(Reason::Compiler));
+        let ran = desk.same(&unit, Where::Here(Reason::Wrapper));
         assert!(ran.signal.is_some() && ran.code.is_none(), "{ran:?}");
     }
     if has("clang") {

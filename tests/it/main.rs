@@ -3,11 +3,15 @@
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
+//! - `liar`      a provider that answers with what nobody asked for
 //! - `launcher`  the ways to call it, and bad input
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
+//! - `proof`     a compiler that is not all that mesh knows of it
 //! - `share`     inputs from one provider to another, with the client's grant
+//! - `ship`      compilers to machines that lack them
 //! - `trust`     who gets in, and whose compiler counts
+//! - `upgrade`   a compiler that changes between two units and during one
 //!
 //! Linux, because only there a machine serves yet. What this machine lacks is skipped visibly, and is a failure under
 //! `MESH_TEST_NO_SKIP=1`.
@@ -21,5 +25,9 @@ mod faults;
 mod forms;
 mod inputs;
 mod launcher;
+mod liar;
+mod proof;
 mod share;
+mod ship;
 mod trust;
+mod upgrade;

@@ -1,7 +1,7 @@
 //! What comes back of a job, and what makes it void, with and without an overlay.
 
 use crate::escape::attempt;
-use crate::world::{Paths, World, abs};
+use crate::world::{Client, Paths, World, abs, is_root};
 use mesh::compiler::invocation::Family;
 use mesh::sandbox::policy::{Limits, Without};
 use mesh::worker::collect::CollectError;
@@ -109,7 +109,7 @@ fn only_regular_files_of_output_directories_come_back() {
     let Some(worlds) = world() else { return };
     for world in worlds {
         let collected = |what| collected(&world, what, &["/w/out"]);
-        for what in ["link", "pipe", "directory", "setuid"] {
+        for what in ["link", "pipe", "directory", "setuid", "setgid"] {
             assert!(matches!(collected(what), Err(CollectError::Kind(at)) if at == path("/w/out/x.o")), "{what}");
         }
         assert!(matches!(collected("many"), Err(CollectError::TooMany)));
@@ -118,6 +118,44 @@ fn only_regular_files_of_output_directories_come_back() {
         // The directory below the output directory is the job's under an ordinary user only, and then it is void.
         assert!(matches!(collected("program").unwrap().as_slice(), [one] if one == "x /w/out/x.o"));
         assert_eq!(collected("temporary").unwrap(), ["/w/out/x.o"]);
+        // Another name of an input is a file with its bytes, and no name of anything here.
+        assert_eq!(collected("hard_link").unwrap(), ["/w/out/x.o"]);
+    }
+}
+
+/// Runs an attempt on outputs; its exit, and how many outputs it has.
+fn ends(world: &World, form: Form, what: &str) -> (Exit, usize) {
+    let ran = world.run_for(&world.client, form, &job(&["odd", what, "none.s"], &["/w/out"]), &entries(), &toolchain());
+    ran.map(|ran| (ran.outcome.exit, ran.outcome.outputs.len())).unwrap()
+}
+
+#[test]
+fn neither_a_device_nor_a_file_of_a_terabyte_comes_back() {
+    let Some([world, _]) = world() else { return };
+    for form in [Form::Strict, Form::Mirror] {
+        // Stopped where they are made: what is there of it is an empty file.
+        assert_eq!(ends(&world, form, "device"), (Exit::Code(255), 0), "{form:?}");
+        assert_eq!(ends(&world, form, "sparse"), (Exit::Signal(25), 1), "{form:?}");
+    }
+    // Made where nothing stops them, they are refused by who collects them.
+    let refused = |without, what: &str| {
+        let world = World::new().unwrap().without(without);
+        world.blobs.put(&Digest::of(PLACED), PLACED).unwrap();
+        world.blobs.put(&Digest::of(b"x"), b"x").unwrap();
+        [Form::Strict, Form::Mirror].map(|form| {
+            let job = job(&["odd", what, "none.s"], &["/w/out"]);
+            match world.run_for(&Client::default(), form, &job, &entries(), &toolchain()) {
+                Err(RunError::Collect(error)) => error,
+                other => panic!("{what}: {other:?}"),
+            }
+        })
+    };
+    let no_limits = Without { limits: true, ..Without::default() };
+    assert!(matches!(refused(no_limits, "sparse"), [CollectError::TooLarge, CollectError::TooLarge]));
+    // Only root makes devices, and no namespace makes it one.
+    if is_root() {
+        let open = Without { landlock: true, own_user: true, ..Without::default() };
+        assert!(matches!(refused(open, "device"), [CollectError::Kind(_), CollectError::Kind(_)]));
     }
 }
 

@@ -212,6 +212,8 @@ fn it_is_a_user_of_its_own_with_nothing_open_and_cannot_go_back() {
                 assert!(code == 1 && text.contains("Operation not permitted"), "{back}: {text}");
             }
         }
+        // The user it is that keeps it there.
+        assert_eq!(attempted(Without { own_user: true, ..open }, own_attempt(), &["leave"]).0, 0);
         assert_eq!(attempted(Without::default(), attempt().unwrap(), &["environment"]).1, "none\n");
     });
 }

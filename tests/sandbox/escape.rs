@@ -2,7 +2,7 @@
 //!
 //! `Alone` runs `attempts/attempt.c` in an otherwise empty root; [`at_home`] runs the same program outside.
 
-use crate::world::{Alone, World, is_root, skip};
+use crate::world::{Alone, World, apart, is_root, skip};
 use mesh::sandbox::policy::{Inputs, Limits, Place, What, Without};
 use mesh::sandbox::{Exit, Finished, Landlock, SandboxError};
 use std::io::Read;
@@ -13,7 +13,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const NONE: Without = Without { seccomp: false, landlock: false, read_only: false, limits: false, overlay: false };
+/// All barriers stand.
+pub(crate) const NONE: Without = Without {
+    seccomp: false,
+    landlock: false,
+    read_only: false,
+    limits: false,
+    overlay: false,
+    own_root: false,
+    own_user: false,
+    no_new_privs: false,
+    mount_flags: false,
+    process_namespace: false,
+    network_namespace: false,
+    ipc_namespace: false,
+    uts_namespace: false,
+    hidden_init: false,
+    proc_subset: false,
+};
 const NO_SECCOMP: Without = Without { seccomp: true, ..NONE };
 const NO_LANDLOCK: Without = Without { landlock: true, ..NONE };
 const NO_READ_ONLY: Without = Without { read_only: true, ..NONE };
@@ -44,14 +61,14 @@ pub(crate) fn attempt() -> Option<&'static Path> {
 }
 
 /// Exit status and output of an attempt in the sandbox: in a root of its own, and in a template.
-fn in_both_forms(without: Without, args: &[&str]) -> [(u8, String); 2] {
+pub(crate) fn in_both_forms(without: Without, args: &[&str]) -> [(u8, String); 2] {
     let mut alone = Alone::new(attempt().unwrap(), args);
     alone.policy.without = without;
     [alone.run(), alone.run_in_template()].map(|finished| result(&finished.unwrap()))
 }
 
 /// The same, where both must be equal but for the order of lines.
-fn inside(without: Without, args: &[&str]) -> (u8, String) {
+pub(crate) fn inside(without: Without, args: &[&str]) -> (u8, String) {
     let [strict, template] = in_both_forms(without, args);
     let sorted = |(code, text): &(u8, String)| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -69,7 +86,7 @@ pub(crate) fn result(finished: &Finished) -> (u8, String) {
 }
 
 /// The same attempt outside of any sandbox.
-fn at_home(args: &[&str]) -> bool {
+pub(crate) fn at_home(args: &[&str]) -> bool {
     Command::new(attempt().unwrap()).args(args).output().unwrap().status.success()
 }
 
@@ -117,7 +134,7 @@ fn landlock_is_enforced_as_far_as_the_kernel_knows_it() {
 #[test]
 fn it_cannot_read_a_file_of_this_machine() {
     needs_sandbox!();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = apart();
     let mine = dir.path().join("secret");
     std::fs::write(&mine, "secret").unwrap();
     let mine = mine.to_str().unwrap();
@@ -126,6 +143,11 @@ fn it_cannot_read_a_file_of_this_machine() {
         assert_eq!(inside(Without { seccomp: true, landlock: true, read_only: true, ..NONE }, &["read", path]).0, 1);
     }
     assert!(at_home(&["read", mine]) && at_home(&["read", "/etc/passwd"]));
+    // The names `machine` that these need are not there otherwise.
+    for path in ["/etc/passwd", mine] {
+        assert_eq!(of_machine(NONE, "read", path), [1, 1], "{path}");
+        assert_eq!(of_machine(Without { own_root: true, ..NONE }, "read", path), [0, 0], "{path}");
+    }
     // Its own root holds what it should, and nothing else.
     let (_, listed) = inside(NONE, &["list", "/"]);
     let mut listed: Vec<&str> = listed.lines().collect();
@@ -133,6 +155,44 @@ fn it_cannot_read_a_file_of_this_machine() {
     assert_eq!(listed, ["dev", "out", "proc", "program", "tmp"]);
     let (_, devices) = inside(NONE, &["list", "/dev"]);
     assert_eq!(devices.lines().count(), 5, "{devices}");
+}
+
+/// Exit statuses of an attempt on a path of this machine, where a root that is not left has it: both forms.
+pub(crate) fn of_machine(without: Without, what: &str, path: &str) -> [u8; 2] {
+    let [own, template] = ["/machine", "/machine/machine"].map(|at| format!("{at}{path}"));
+    let [(own, _), _] = in_both_forms(without, &[what, &own]);
+    let [_, (template, _)] = in_both_forms(without, &[what, &template]);
+    [own, template]
+}
+
+#[test]
+fn it_is_nobody_to_the_files_of_this_machine_even_if_it_could_name_them() {
+    needs_sandbox!();
+    let named = Without { own_root: true, ..NONE };
+    let dir = apart();
+    let private = dir.path().join("private");
+    std::fs::write(&private, "secret").unwrap();
+    std::fs::set_permissions(&private, PermissionsExt::from_mode(0o600)).unwrap();
+    // Under an ordinary user it is that user outside: only names keep it from that user's files.
+    let private = private.to_str().unwrap();
+    assert_eq!(of_machine(named, "read", private), [u8::from(is_root()); 2]);
+    if is_root() {
+        assert_eq!(of_machine(named, "read", "/etc/shadow"), [1, 1]);
+        let is_agent = Without { own_user: true, ..named };
+        for path in ["/etc/shadow", private] {
+            assert_eq!(of_machine(is_agent, "read", path), [0, 0], "{path}");
+        }
+    }
+    // Landlock holds writing there by itself, as does the read-only mount where the files are its own root's.
+    let open = dir.path().join("open");
+    std::fs::write(&open, "").unwrap();
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o666)).unwrap();
+    let path = open.to_str().unwrap();
+    let is_agent = Without { own_user: true, ..named };
+    assert_eq!(of_machine(is_agent, "write", path), [1, 1]);
+    assert_eq!(std::fs::read(&open).unwrap(), b"");
+    assert_eq!(of_machine(Without { landlock: true, ..named }, "write", path), [0, 0]);
+    assert_eq!(std::fs::read(&open).unwrap(), b"x");
 }
 
 #[test]
@@ -147,6 +207,7 @@ fn it_cannot_write_outside_of_its_output_directories() {
     // Without both, only the owner's rights are left, and an ordinary user's job has its owner's.
     let neither = Without { landlock: true, read_only: true, ..NONE };
     assert_eq!(inside(neither, &["write", "/made"]).0, u8::from(is_root()));
+    assert_eq!(inside(Without { own_user: true, ..neither }, &["write", "/made"]).0, 0);
     for path in ["/out/made", "/tmp/made"] {
         assert_eq!(inside(NONE, &["write", path]).0, 0, "{path}");
     }
@@ -161,6 +222,16 @@ fn it_reaches_no_network() {
     let (code, text) = inside(NO_SECCOMP, &["tcp", &port]);
     assert!(code == 1 && text.starts_with("connect"), "{text}");
     assert!(at_home(&["tcp", &port]));
+    // The filter, the namespace and Landlock: each holds by itself.
+    let open = Without { seccomp: true, network_namespace: true, landlock: true, ..NONE };
+    for one in [
+        Without { seccomp: false, ..open },
+        Without { network_namespace: false, ..open },
+        Without { landlock: false, ..open },
+    ] {
+        assert_eq!(inside(one, &["tcp", &port]).0, 1, "{one:?}");
+    }
+    assert_eq!(inside(open, &["tcp", &port]).0, 0);
 }
 
 #[test]
@@ -173,6 +244,15 @@ fn it_reaches_no_abstract_socket() {
     let (code, text) = inside(NO_SECCOMP, &["abstract", &name]);
     assert!(code == 1 && text.starts_with("connect"), "{text}");
     assert!(at_home(&["abstract", &name]));
+    let open = Without { seccomp: true, network_namespace: true, landlock: true, ..NONE };
+    for one in [
+        Without { seccomp: false, ..open },
+        Without { network_namespace: false, ..open },
+        Without { landlock: false, ..open },
+    ] {
+        assert_eq!(inside(one, &["abstract", &name]).0, 1, "{one:?}");
+    }
+    assert_eq!(inside(open, &["abstract", &name]).0, 0);
 }
 
 #[test]
@@ -189,6 +269,7 @@ fn it_cannot_look_into_or_end_its_first_process() {
         let (code, text) = inside(without, &["init"]);
         assert!(code == 1 && text.lines().count() == 3, "{text}");
     }
+    assert_eq!(inside(Without { hidden_init: true, ..NONE }, &["init"]).0, 0);
 }
 
 #[test]
@@ -200,6 +281,25 @@ fn it_sees_and_kills_nobody() {
     for without in [NONE, open] {
         assert_eq!(inside(without, &["kill", &pid]), (1, "kill: No such process\n".into()));
     }
+    // Among this machine's processes Landlock and, under root, its user each hold by themselves.
+    let among = Without { process_namespace: true, ..NONE };
+    assert_eq!(inside(among, &["kill", &pid]).0, 1);
+    assert_eq!(inside(Without { own_user: true, ..among }, &["kill", &pid]).0, 1);
+    if is_root() {
+        assert_eq!(inside(Without { landlock: true, ..among }, &["kill", &pid]).0, 1);
+    }
+    assert!(victim.try_wait().unwrap().is_none());
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let open = Without { own_user: true, landlock: true, ..among };
+    for run in [Alone::run, Alone::run_in_template] {
+        let mut alone = Alone::new(attempt().unwrap(), &["kill", &other.id().to_string()]);
+        alone.policy.without = open;
+        assert_eq!(result(&run(&alone).unwrap()).0, 0);
+        other.wait().unwrap();
+        other = Command::new("sleep").arg("60").spawn().unwrap();
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
     let (_, listed) = inside(NONE, &["list", "/proc"]);
     let pids: Vec<&str> = listed.lines().filter(|name| name.parse::<u32>().is_ok()).collect();
     assert_eq!(pids, ["1", "2"]);
@@ -217,32 +317,62 @@ fn it_mounts_nothing_and_enters_no_namespace() {
     assert_eq!(inside(NO_SECCOMP, &["mount_directly"]).0, 1);
     let neither = Without { seccomp: true, landlock: true, ..NONE };
     assert_eq!((inside(neither, &["mount"]).0, inside(neither, &["clone"]).0), (0, 0));
+    // Without any namespace of its own making: capabilities, Landlock and the filter each hold by themselves.
+    let open = Without { own_user: true, ..neither };
+    for one in
+        [Without { own_user: false, ..open }, Without { landlock: false, ..open }, Without { seccomp: false, ..open }]
+    {
+        assert_eq!(inside(one, &["mount_directly"]).0, 1, "{one:?}");
+    }
+    assert_eq!(inside(open, &["mount_directly"]).0, 0);
+    assert_eq!(inside(NONE, &["chroot"]).0, 1);
+    assert_eq!(inside(Without { own_user: false, ..open }, &["chroot"]).0, 1);
+    assert_eq!(inside(Without { seccomp: false, ..open }, &["chroot"]).0, 1);
+    assert_eq!(inside(open, &["chroot"]).0, 0);
 }
 
 #[test]
-fn it_makes_no_device_and_gains_nothing_from_set_user_id() {
+fn it_makes_no_device() {
     needs_sandbox!();
-    let open = Without { seccomp: true, landlock: true, ..NONE };
-    assert_eq!(inside(open, &["device", "/out/null"]).0, 1);
+    let device = |without| in_both_forms(without, &["device", "/out/null"]).map(|(code, text)| (code, text));
+    let refused_at = |without, at: &str| {
+        for (code, text) in device(without) {
+            assert!(code == 1 && text.starts_with(at), "{without:?}: {text}");
+        }
+    };
+    let open = Without { landlock: true, own_user: true, mount_flags: true, ..NONE };
+    refused_at(NONE, "mknod");
+    refused_at(Without { own_user: false, ..open }, "mknod");
+    refused_at(Without { landlock: false, ..open }, "mknod");
+    if !is_root() {
+        // No capability that a namespace gives is enough.
+        return refused_at(open, "mknod");
+    }
+    refused_at(Without { mount_flags: false, ..open }, "open");
+    assert_eq!(device(open).map(|(code, _)| code), [0, 0]);
+}
+
+#[test]
+fn it_gains_nothing_from_set_user_id() {
+    needs_sandbox!();
     // A program that is root's and set-user-id can only be made by root.
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let program = dir.path().join("setuid");
-    std::fs::copy(attempt().unwrap(), &program).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).unwrap();
-    let mut alone = Alone::new(attempt().unwrap(), &["setuid", "/setuid"]);
-    let inner = alone.dir.path().join("base/setuid");
-    std::fs::copy(&program, &inner).unwrap();
-    std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o4755)).unwrap();
-    alone.policy.without = open;
-    assert_eq!(result(&alone.run().unwrap()).0, 1);
-    use std::os::unix::process::CommandExt;
-    let mut outside = Command::new(attempt().unwrap());
-    assert!(outside.args(["setuid", program.to_str().unwrap()]).uid(65_534).status().unwrap().success());
-    assert!(at_home(&["device", dir.path().join("null").to_str().unwrap()]));
+    let gains = |without| {
+        let mut alone = Alone::new(attempt().unwrap(), &["setuid", "/setuid"]);
+        let inner = alone.dir.path().join("base/setuid");
+        std::fs::copy(attempt().unwrap(), &inner).unwrap();
+        std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o4755)).unwrap();
+        alone.policy.without = without;
+        [alone.run(), alone.run_in_template()].map(|finished| result(&finished.unwrap()).0 == 0)
+    };
+    assert_eq!(gains(NONE), [false; 2]);
+    // What is executed may give more only where neither filter stands; the mounts and the process each hold by themselves.
+    let open = Without { seccomp: true, landlock: true, no_new_privs: true, mount_flags: true, ..NONE };
+    assert_eq!(gains(Without { no_new_privs: false, ..open }), [false; 2]);
+    assert_eq!(gains(Without { mount_flags: false, ..open }), [false; 2]);
+    assert_eq!(gains(open), [true; 2]);
 }
 
 #[test]
@@ -343,6 +473,9 @@ fn it_inherits_no_descriptor_no_variable_and_no_mask() {
     let (_, fds) = inside(NONE, &["list", "/proc/self/fd"]);
     // The three of every program, and the directory that is being listed.
     assert_eq!(fds.lines().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    let home = Command::new(attempt().unwrap()).args(["list", "/proc/self/fd"]).output().unwrap().stdout;
+    let leaked = std::os::fd::AsRawFd::as_raw_fd(&leak).to_string();
+    assert!(String::from_utf8_lossy(&home).lines().any(|fd| fd == leaked));
     assert_eq!(inside(NONE, &["environment"]).1, "none\n");
     let mut alone = Alone::new(attempt().unwrap(), &["umask"]);
     alone.policy.umask = 0o027;

@@ -42,6 +42,13 @@ pub(crate) fn slot() -> u16 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// A directory of this machine that all may read, and on which no root is built.
+pub(crate) fn apart() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    dir
+}
+
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) worker: Worker,

@@ -9,11 +9,12 @@
 //! ```
 //! A reset stream is cancellation, from either side, at any time. The machines know no socket: they are told what
 //! arrived and say what comes next, and they are where everything that the other side sends is checked. What a provider
-//! lacks it may have from another one: [`share`].
+//! lacks it may have from another one: [`share`]. The compiler itself comes by [`toolchain`].
 
 pub mod provider;
 pub mod requester;
 pub mod share;
+pub mod toolchain;
 
 /// The other side broke a rule; the stream is reset and the job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -10,8 +10,9 @@ use crate::{
     find::{self, Found},
     kernel::{self, Ended, Fd, Start},
     launch::{
+        beat::{self, SILENCE_MS_MAX},
         names, socket,
-        wire::{self, Request, SILENCE_MS_MAX, Tell},
+        wire::{self, Request, Tell},
     },
     reason::Reason,
     words::Path,
@@ -63,7 +64,7 @@ pub(crate) fn run(start: Start) -> ! {
     }
     let Some(used) = request(&start, &found, buffers.request) else { hand_over(start) };
     let asked = send(agent, buffers.request.get(..used).unwrap_or_default());
-    let verdict = asked.and_then(|()| verdict(agent, buffers.answer));
+    let verdict = asked.and_then(|()| verdict(agent, place, buffers.answer));
     match verdict {
         Ok(Verdict::Made) => kernel::exit(0),
         Ok(Verdict::Here { again: true }) => run_again(start, compiler, agent),
@@ -141,15 +142,16 @@ fn send(agent: Fd, mut bytes: &[u8]) -> Result<(), Gone> {
 }
 
 /// What comes from the agent, frame by frame.
-struct Answers {
+struct Answers<'a> {
     agent: Fd,
+    socket: &'a [u8],
     buffer: &'static mut [u8],
     /// Where the bytes that were not looked at begin and end.
     begin: usize,
     end: usize,
 }
 
-impl Answers {
+impl Answers<'_> {
     fn next(&mut self) -> Result<Tell<'_>, Gone> {
         self.need(wire::HEADER_BYTES)?;
         let header = self.buffer.get(self.begin..).and_then(|bytes| bytes.first_chunk()).ok_or(Gone::Away)?;
@@ -173,8 +175,9 @@ impl Answers {
             (self.begin, self.end) = (0, self.end - self.begin);
         }
         while self.end - self.begin < count {
-            if !kernel::wait_to_read(self.agent, SILENCE_MS_MAX) {
-                return Err(Gone::Silent);
+            let mut patience_ms = SILENCE_MS_MAX;
+            while !kernel::wait_to_read(self.agent, patience_ms) {
+                patience_ms = patience(self.socket).ok_or(Gone::Silent)?;
             }
             match kernel::read(self.agent, &mut self.buffer[self.end..]) {
                 Ok(0) => return Err(Gone::Away),
@@ -187,20 +190,22 @@ impl Answers {
     }
 }
 
+/// How much longer an agent may be silent that has said nothing on its connection, milliseconds.
+fn patience(socket: &[u8]) -> Option<u64> {
+    let path = Path::of(&[&socket[..socket::stem_len(socket)], b".", beat::BEAT.as_bytes()])?;
+    beat::patience_ms(kernel::read_small(path.as_c())?, kernel::monotonic_ms()?)
+}
+
 /// Waits for the agent's verdict, and does what it says.
-fn verdict(agent: Fd, buffer: &'static mut [u8]) -> Result<Verdict, Gone> {
-    let mut answers = Answers { agent, buffer, begin: 0, end: 0 };
-    loop {
-        match answers.next()? {
-            Tell::Wait => {}
-            Tell::Local { reason, .. } => return Ok(Verdict::Here { again: reason == Reason::CompileError }),
-            Tell::Done(done) => {
-                if !rename_all(done.renames()) {
-                    return Ok(Verdict::NotRenamed);
-                }
-                print(done.texts());
-                return Ok(Verdict::Made);
+fn verdict(agent: Fd, socket: &[u8], buffer: &'static mut [u8]) -> Result<Verdict, Gone> {
+    match (Answers { agent, socket, buffer, begin: 0, end: 0 }).next()? {
+        Tell::Local { reason, .. } => Ok(Verdict::Here { again: reason == Reason::CompileError }),
+        Tell::Done(done) => {
+            if !rename_all(done.renames()) {
+                return Ok(Verdict::NotRenamed);
             }
+            print(done.texts());
+            Ok(Verdict::Made)
         }
     }
 }

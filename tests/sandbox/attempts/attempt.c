@@ -14,9 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +46,147 @@ static int write_file(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT, 0644);
     if (fd < 0) return refused("open");
     return write(fd, "x", 1) == 1 ? 0 : refused("write");
+}
+
+/* Bytes that are looked for, written as hexadecimal digits: so nothing that names them holds them. */
+static unsigned char wanted[64];
+static size_t wanted_length, files_left = 20000;
+
+static int holds_wanted(int dir, const char *name) {
+    static char buffer[1 << 20];
+    int fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return 0;
+    size_t length = 0;
+    ssize_t got;
+    while (length < sizeof buffer && (got = read(fd, buffer + length, sizeof buffer - length)) > 0) length += (size_t)got;
+    close(fd);
+    return memmem(buffer, length, wanted, wanted_length) != NULL;
+}
+
+/* Whether a file below a directory, however it is named, holds what is wanted. Takes the descriptor. */
+static int hunt_below(int dir, int depth) {
+    DIR *listed = dir < 0 || depth > 32 ? NULL : fdopendir(dir);
+    if (listed == NULL) return 0;
+    int found = 0;
+    struct dirent *entry;
+    while (!found && files_left > 0 && (entry = readdir(listed)) != NULL) {
+        struct stat stat;
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
+        if (fstatat(dirfd(listed), name, &stat, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        files_left--;
+        if (S_ISDIR(stat.st_mode)) found = hunt_below(openat(dirfd(listed), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), depth + 1);
+        if (S_ISREG(stat.st_mode)) found = holds_wanted(dirfd(listed), name);
+        if (found) printf("%s\n", name);
+    }
+    closedir(listed);
+    return found;
+}
+
+static int hunt(const char *hex, const char *path) {
+    unsigned byte;
+    for (; wanted_length < sizeof wanted && sscanf(hex + 2 * wanted_length, "%2x", &byte) == 1; wanted_length++)
+        wanted[wanted_length] = (unsigned char)byte;
+    if (wanted_length == 0) return 2;
+    if (hunt_below(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0)) return 0;
+    printf("nothing\n");
+    return 1;
+}
+
+/* What a path is to any process that can be seen, by way of its root. */
+static int read_by_others(const char *path) {
+    DIR *processes = opendir("/proc");
+    if (processes == NULL) return 2;
+    int result = 1;
+    struct dirent *entry;
+    while ((entry = readdir(processes)) != NULL) {
+        char name[4096];
+        snprintf(name, sizeof name, "/proc/%s/root%s", entry->d_name, path);
+        if (atoi(entry->d_name) > 0 && access(name, R_OK) == 0 && read_file(name) == 0) result = 0;
+    }
+    return result;
+}
+
+/* Memory that this machine's programs share, by its number. */
+static int read_shared_memory(const char *key) {
+    int id = shmget((key_t)atoi(key), 0, 0);
+    if (id < 0) return refused("shmget");
+    char *memory = shmat(id, NULL, SHM_RDONLY);
+    if (memory == (void *)-1) return refused("shmat");
+    printf("%s\n", memory);
+    return 0;
+}
+
+/* Not attempts, but what a test needs beside them: shared memory that all may read, and its removal. */
+static int share(const char *key, const char *hex) {
+    int id = shmget((key_t)atoi(key), 4096, IPC_CREAT | IPC_EXCL | 0644);
+    char *memory = id < 0 ? (void *)-1 : shmat(id, NULL, 0);
+    if (memory == (void *)-1) return refused("shared memory");
+    unsigned byte;
+    for (size_t at = 0; at < 4000 && sscanf(hex + 2 * at, "%2x", &byte) == 1; at++) memory[at] = (char)byte;
+    return 0;
+}
+
+static int unshare_memory(const char *key) {
+    return shmctl(shmget((key_t)atoi(key), 0, 0), IPC_RMID, NULL) == 0 ? 0 : 1;
+}
+
+/* A program in a session of keys of its own, in which there is this one. */
+static int with_key(char **argv) {
+    if (syscall(SYS_keyctl, 1 /* join a new session */, NULL) < 0) return refused("session");
+    if (syscall(SYS_add_key, "user", argv[0], argv[1], strlen(argv[1]), -3 /* the session's */) < 0)
+        return refused("add_key");
+    execv(argv[2], argv + 2);
+    return refused("exec");
+}
+
+/* A key of the session that this process was started in. */
+static int read_key(const char *name) {
+    char text[256] = {0};
+    long key = syscall(SYS_keyctl, 10 /* search */, -3 /* the session's */, "user", name, 0);
+    if (key < 0) return refused("search");
+    if (syscall(SYS_keyctl, 11 /* read */, key, text, sizeof text - 1) < 0) return refused("read");
+    printf("%s\n", text);
+    return 0;
+}
+
+static int read_name(void) {
+    char name[256] = {0};
+    if (gethostname(name, sizeof name - 1) != 0) return 2;
+    printf("%s\n", name);
+    return 0;
+}
+
+/* How many files can be open, of so many. */
+static int open_many(const char *most) {
+    int count = 0;
+    while (count < atoi(most) && open("/dev/null", O_RDONLY) >= 0) count++;
+    printf("%d\n", count);
+    return 0;
+}
+
+/* How many files can be made, of so many. */
+static int make_many(const char *most) {
+    int count = 0;
+    for (; count < atoi(most); count++) {
+        char name[32];
+        snprintf(name, sizeof name, "/tmp/%d", count);
+        int fd = open(name, O_WRONLY | O_CREAT, 0600);
+        if (fd < 0) break;
+        close(fd);
+    }
+    printf("%d\n", count);
+    return 0;
+}
+
+/* How many MiB a file can be made long, of so many; nothing is written. */
+static int lengthen(const char *most) {
+    signal(SIGXFSZ, SIG_IGN);
+    int fd = open("/tmp/long", O_WRONLY | O_CREAT, 0600), count = 0;
+    if (fd < 0) return 2;
+    while (count < atoi(most) && ftruncate(fd, ((off_t)count + 1) << 20) == 0) count++;
+    printf("%d\n", count);
+    return 0;
 }
 
 static int connect_tcp(const char *port) {
@@ -206,6 +349,17 @@ static int daemonise(void) {
     return 0;
 }
 
+/* Writes what is wanted where it may, and stays. */
+static int hold(const char *hex, const char *marker) {
+    unsigned byte;
+    int fd = open("held", O_WRONLY | O_CREAT, 0644);
+    if (fd < 0) return 2;
+    for (size_t at = 0; sscanf(hex + 2 * at, "%2x", &byte) == 1; at++)
+        if (write(fd, &(char){(char)byte}, 1) != 1) return 2;
+    close(fd);
+    return stay(marker);
+}
+
 static int print(const char *mebibytes) {
     static char block[1 << 20];
     memset(block, 'x', sizeof block);
@@ -240,6 +394,10 @@ static int odd_output(const char *kind) {
         }
         return 0;
     }
+    if (strcmp(kind, "hard_link") == 0) return link("placed", "x.o");
+    if (strcmp(kind, "device") == 0) return mknod("x.o", S_IFCHR | 0666, makedev(1, 3));
+    if (strcmp(kind, "setgid") == 0) return write_file("x.o") || chmod("x.o", 02755);
+    if (strcmp(kind, "sparse") == 0) return write_file("x.o") || truncate("x.o", 1L << 40);
     if (strcmp(kind, "huge") == 0) return write_file("x.o") || truncate("x.o", 1L << 30);
     if (strcmp(kind, "swap") == 0) return rmdir("sub") || symlink("/etc", "sub");
     if (strcmp(kind, "below") == 0) return write_file("sub/x.o");
@@ -264,6 +422,18 @@ int main(int argc, char **argv) {
 #define TRY(name, call) if (strcmp(what, name) == 0) return (call)
     TRY("read", read_file(arg));
     TRY("write", write_file(arg));
+    TRY("hunt", hunt(arg, more));
+    TRY("others", read_by_others(arg));
+    TRY("shared_memory", read_shared_memory(arg));
+    TRY("key", read_key(arg));
+    TRY("share", share(arg, more));
+    TRY("unshare_memory", unshare_memory(arg));
+    if (strcmp(what, "with_key") == 0 && argc > 4) return with_key(argv + 2);
+    TRY("open_many", open_many(arg));
+    TRY("make_many", make_many(arg));
+    TRY("lengthen", lengthen(arg));
+    TRY("chroot", chroot("/tmp") == 0 ? 0 : refused("chroot"));
+    TRY("name", read_name());
     TRY("tcp", connect_tcp(arg));
     TRY("abstract", connect_abstract(arg));
     TRY("ptrace", trace());
@@ -281,6 +451,7 @@ int main(int argc, char **argv) {
     TRY("calls", calls(argc - 2, argv + 2));
     TRY("list", list(arg));
     TRY("stay", stay(arg));
+    TRY("hold", hold(arg, more));
     TRY("daemonise", daemonise());
     TRY("print", print(arg));
     TRY("terminal", terminal());

@@ -22,6 +22,7 @@ mod number {
     pub(super) const FCNTL: usize = 72;
     pub(super) const GETCWD: usize = 79;
     pub(super) const UMASK: usize = 95;
+    pub(super) const CLOCK_GETTIME: usize = 228;
     pub(super) const EXIT_GROUP: usize = 231;
     pub(super) const OPENAT: usize = 257;
     pub(super) const NEWFSTATAT: usize = 262;
@@ -48,6 +49,7 @@ mod number {
     pub(super) const NEWFSTATAT: usize = 79;
     pub(super) const FSTAT: usize = 80;
     pub(super) const EXIT_GROUP: usize = 94;
+    pub(super) const CLOCK_GETTIME: usize = 113;
     pub(super) const KILL: usize = 129;
     pub(super) const RT_SIGACTION: usize = 134;
     pub(super) const UMASK: usize = 166;
@@ -69,6 +71,7 @@ pub(crate) const EAGAIN: Error = Error(11);
 
 const AT_FDCWD: usize = -100isize as usize;
 const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+const O_RDONLY: usize = 0;
 const O_WRONLY: usize = 0o1;
 const O_CREAT: usize = 0o100;
 const O_TRUNC: usize = 0o1000;
@@ -79,6 +82,7 @@ const SOCK_NONBLOCK: usize = 0o4000;
 const SOCK_CLOEXEC: usize = 0o2000000;
 const MSG_NOSIGNAL: usize = 0x4000;
 const F_SETFD: usize = 2;
+const CLOCK_MONOTONIC: usize = 1;
 const TIOCGWINSZ: usize = 0x5413;
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
@@ -253,6 +257,23 @@ pub(crate) fn make_file(path: &CStr) {
     let flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
     // SAFETY: the kernel reads the path.
     let _ = unsafe { call(number::OPENAT, [AT_FDCWD, at(path), flags, 0o666, 0, 0]) };
+}
+
+/// A file of exactly so many bytes. It stays open: that is for a program that ends soon.
+pub(crate) fn read_small<const BYTES: usize>(path: &CStr) -> Option<[u8; BYTES]> {
+    // SAFETY: the kernel reads the path.
+    let fd = unsafe { call(number::OPENAT, [AT_FDCWD, at(path), O_RDONLY | O_CLOEXEC, 0, 0, 0]) }.ok()?;
+    let mut bytes = [0; BYTES];
+    let count = read(Fd(i32::try_from(fd).ok()?), &mut bytes).ok()?;
+    (count == BYTES).then_some(bytes)
+}
+
+/// The machine's monotonic clock, milliseconds.
+pub(crate) fn monotonic_ms() -> Option<u64> {
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel writes one `struct timespec`.
+    unsafe { call(number::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as usize, 0, 0, 0, 0]) }.ok()?;
+    Some(time[0] * 1000 + time[1] / 1_000_000)
 }
 
 /// The file creation mask. Reading it means setting it; this process has one thread.
