@@ -21,11 +21,11 @@
 //! tried and never guessed: what forbids a namespace has many names. Where none stands, the machine does not serve; there
 //! is no way to make it.
 //!
-//! | rung | the agent is | root of its own | others' processes | network, System V | who the job is |
-//! | --- | --- | --- | --- | --- | --- |
-//! | [`Rung::UserNamespace`] | a user | mounts, `pivot_root` | namespace | namespaces, seccomp | nobody in a namespace; outside, the agent's user |
-//! | [`Rung::Namespaces`] | root | mounts, `pivot_root` | namespace | namespaces, seccomp | a user for each slot |
-//! | [`Rung::Container`] | root with [`needs`] | copies on disk, `chroot` | another user, no `/proc` | **seccomp alone** | a user for each job |
+//! - [`Rung::UserNamespace`]: the agent is an ordinary user. The job is nobody in a user namespace and, outside, the agent's
+//!   user, who owns nothing in the job's root but what the job may have.
+//! - [`Rung::Namespaces`]: the agent is root. The same namespaces without that of users; the job is a user for each slot.
+//! - [`Rung::Container`]: the agent is root with no more than [`needs`] names. The root is a directory of copies that the
+//!   job is changed into (`chroot`), the job is a user that no other job has, and there is no `/proc`.
 //!
 //! All have Landlock as far as the kernel does, the same filter, no capability and the limits. What the last rung lacks is
 //! a second barrier before the network and System V objects; that a job can count other processes by the gaps in the

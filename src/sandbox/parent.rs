@@ -154,9 +154,8 @@ fn try_all(mesh: &Path, base: &Path) -> Result<Capable, NoSandbox> {
 
 fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Enforced, (Option<Step>, String)> {
     let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| (None, errno.to_string()))?;
-    // Where the root is a directory on disk, that must tell names apart as the client's does.
-    if identities.rung() == Rung::Container && base.join("PROBE").exists() {
-        return Err((None, "its folder's file system does not tell upper from lower case".to_owned()));
+    if identities.rung() == Rung::Container {
+        keeps_names_and_times(base).map_err(|why| (None, why))?;
     }
     let policy = probe_policy(base, identities.of_slot(0));
     match run(mesh, &policy, cancelled.as_fd()) {
@@ -166,6 +165,20 @@ fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<En
             let step = if let SandboxError::Setup { step, .. } = &error { Some(*step) } else { None };
             Err((step, error.to_string()))
         }
+    }
+}
+
+/// Where the root of a job is a directory on disk, that must show files as the client's does: compilers look at it.
+fn keeps_names_and_times(base: &Path) -> Result<(), String> {
+    if base.join("PROBE").exists() {
+        return Err("its folder's file system does not tell upper from lower case".to_owned());
+    }
+    let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
+    let file = std::fs::File::open(base.join("probe")).map_err(|error| error.to_string())?;
+    match file.set_modified(time).and_then(|()| file.metadata()?.modified()) {
+        Ok(kept) if kept == time => Ok(()),
+        Ok(_) => Err("its folder's file system does not keep a file's time to the nanosecond".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
