@@ -73,7 +73,8 @@ impl Shipments {
         self.lock().get(fingerprint).filter(|one| one.told_ms.is_some()).map(|one| one.state)
     }
 
-    fn is_coming(&self, fingerprint: &Fingerprint) -> bool {
+    /// Whether it is to have a compiler, by what it said last.
+    pub(super) fn is_coming(&self, fingerprint: &Fingerprint) -> bool {
         self.state(fingerprint).is_some_and(|state| !matches!(state, Some(Arriving::Refused(_))))
     }
 
@@ -109,6 +110,10 @@ impl Agent {
         let fingerprint = &toolchain.fingerprint;
         let now_ms = self.clock.ms();
         let mut spread = Spread::Settled;
+        if self.proofs.is_on_trial(fingerprint) {
+            // As soon as the machine has it that was sent it for that.
+            self.prove(toolchain);
+        }
         for link in self.links.all() {
             if link.load().slots == 0 || link.has(fingerprint) {
                 continue;
@@ -131,8 +136,8 @@ impl Agent {
         let Some(needs) = toolchain.manifest.needs() else { return false };
         match self.proof(&toolchain.fingerprint) {
             Proof::Pending => self.prove(toolchain),
-            Proof::Unproved(_) => return false,
-            Proof::Proved => {
+            Proof::Unproved(_) if !self.lends_for_trial(&toolchain.fingerprint) => return false,
+            Proof::Unproved(_) | Proof::Proved => {
                 let (fingerprint, bytes) = (toolchain.fingerprint, toolchain.bytes());
                 if link.tell(Control::Wanted(Wanted { fingerprint, needs, bytes })) {
                     tracing::info!("{} is to have {}", link.name(), toolchain.label());
