@@ -157,6 +157,11 @@ impl Proofs {
         matches!(self.state().verdicts.get(fingerprint), Some(Verdict::Kept(Err(unwhole))) if unwhole.is_silent)
     }
 
+    /// Whether a compiler is being tried or waits for that.
+    pub(super) fn is_waiting(&self, fingerprint: &Fingerprint) -> bool {
+        matches!(self.state().verdicts.get(fingerprint), Some(Verdict::Waiting))
+    }
+
     /// Puts a compiler in the queue, unless it is there or its verdict is known; whether somebody must begin to work.
     fn enqueue(&self, toolchain: &Arc<Toolchain>, now: Instant) -> bool {
         let mut state = self.state();

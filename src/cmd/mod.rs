@@ -14,6 +14,7 @@ mod pair;
 mod peers;
 mod start;
 mod status;
+mod toolchain;
 mod up;
 
 use crate::{
@@ -56,6 +57,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Toolchain(args) => toolchain::run(&args),
         Command::Demo => demo::run(),
         Command::Install(args) => install::install(&args),
         Command::Uninstall => install::uninstall(),
@@ -75,6 +77,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Peers(args) => args.json,
         Command::Status(args) => args.json,
         Command::Explain(args) => args.json,
+        Command::Toolchain(args) => toolchain::wants_json(args),
         _ => false,
     }
 }
