@@ -3,7 +3,7 @@
 //! `mesh cc` is listed here for the help only: the launcher is told by the first words, before any of this is looked at.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +48,8 @@ pub enum Command {
     Status(Json),
     /// Tell where a file was compiled, and why there
     Explain(Explain),
+    /// List the compilers of this machine, who has them and what is sent where
+    Toolchain(Toolchain),
     /// Check what this machine can do, and say what to do about what it cannot
     Doctor(Json),
     /// Print what is needed to run mesh elsewhere
@@ -69,7 +71,7 @@ pub enum Command {
 pub struct Cc {
     /// The compiler and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMPILER ARGS")]
-    pub words: Vec<std::ffi::OsString>,
+    pub words: Vec<OsString>,
 }
 
 /// Starting.
@@ -201,6 +203,63 @@ pub struct Explain {
     pub json: bool,
 }
 
+/// The compilers.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Toolchain {
+    /// Something other than the list
+    #[command(subcommand)]
+    pub command: Option<ToolchainCommand>,
+    /// Tell in what the compilers of this machine that PEER lacks, or the one called NAME, differ from those it has
+    #[arg(long, num_args = 1..=2, value_names = ["PEER", "NAME"], conflicts_with = "output")]
+    pub why: Vec<OsString>,
+    /// How to print the list
+    #[command(flatten)]
+    pub list: ToolchainList,
+}
+
+/// How to print the list of compilers.
+#[derive(Debug, Args)]
+pub struct ToolchainList {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A row for each name of a compiler, with the file behind it
+    #[arg(short, long, value_enum, value_name = "FORM")]
+    pub output: Option<Output>,
+}
+
+/// What may be done with compilers.
+#[derive(Debug, Subcommand)]
+pub enum ToolchainCommand {
+    /// List the compilers of this machine, who has them and what is sent where; what "mesh toolchain" alone does
+    List(ToolchainList),
+    /// Show what decides a compiler's output: its files and what it says of itself
+    Show {
+        /// A name as builds use it, a path, or the id in the list
+        #[arg(value_name = "NAME|PATH|ID")]
+        name: OsString,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a compiler now to machines that lack it, without waiting until a unit wants it there
+    Push {
+        /// A name as builds use it, a path, or the id in the list; gcc, g++, cc, c++, clang and clang++ if none is named
+        #[arg(value_name = "NAME|PATH|ID")]
+        name: Option<OsString>,
+        /// To this machine only
+        #[arg(long, value_name = "PEER")]
+        to: Option<String>,
+    },
+    /// Remove the compilers that other machines sent here
+    Prune {
+        /// Those that were used lately, too
+        #[arg(long)]
+        all: bool,
+    },
+}
+
 /// The service.
 #[derive(Debug, Args)]
 pub struct Install {
@@ -262,6 +321,7 @@ mod tests {
           peers      List the machines of the mesh
           status     Show what this machine lends, borrows and compiles itself, and why
           explain    Tell where a file was compiled, and why there
+          toolchain  List the compilers of this machine, who has them and what is sent where
           doctor     Check what this machine can do, and say what to do about what it cannot
           setup      Print what is needed to run mesh elsewhere
           demo       Build some C and C++ through two agents on this machine and compare every byte

@@ -5,7 +5,7 @@ use super::{
     local::Client,
     mesh,
     peers::{self},
-    serve,
+    serve, toolchains,
     wire::{Ask, Tell},
 };
 use crate::{
@@ -19,10 +19,12 @@ use mesh_proto::{
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Exit codes of `reference` commands: failed, usage, not in a mesh, refused.
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NO_MESH: u8 = 4;
-const REFUSED: u8 = 7;
+pub(super) const REFUSED: u8 = 7;
+/// Nothing came of it in time.
+pub(super) const TIMEOUT: u8 = 6;
 /// How long a code is looked for among announcements.
 const LOOK_FOR_CODE: Duration = Duration::from_secs(5);
 /// How often an open window is looked at.
@@ -40,6 +42,11 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Join { code, address, leave } => join(agent, &code, address.as_deref(), leave, client).await?,
         Ask::AddAddress { address } => address_named(agent, &address, true).await,
         Ask::RemoveAddress { address } => address_named(agent, &address, false).await,
+        Ask::Toolchains { look } => toolchains::list(agent, look).await,
+        Ask::Toolchain { id } => toolchains::detail(agent, id).await,
+        Ask::WhyNot { peer, ids } => toolchains::why(agent, &peer, &ids).await,
+        Ask::Push { ids, peer } => return toolchains::push(agent, &ids, peer.as_deref(), client).await,
+        Ask::Prune { all } => toolchains::prune(agent, all).await,
         Ask::Stop => {
             agent.stop.notify_one();
             return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;
@@ -48,7 +55,7 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
     client.tell(&tell).await
 }
 
-fn failed(code: u8, text: impl Into<String>) -> Tell {
+pub(super) fn failed(code: u8, text: impl Into<String>) -> Tell {
     Tell::Failed { code, text: text.into() }
 }
 
@@ -109,7 +116,7 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
                     break match joined {
                         Ok(Ok(Ok(line))) => Tell::Finished(line),
                         Ok(Ok(Err(line))) => failed(REFUSED, line.trim_start_matches("mesh: ")),
-                        _ => failed(6, "nobody joined within 5 minutes; the code is void. Run mesh pair for a new one"),
+                        _ => failed(TIMEOUT, "nobody joined within 5 minutes; the code is void. Run mesh pair for a new one"),
                     };
                 }
             },

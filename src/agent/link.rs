@@ -195,6 +195,15 @@ impl Link {
         self.toolchains.lock().expect("no panic while held").contains(toolchain)
     }
 
+    /// The compilers that it said it runs for others, in order.
+    #[must_use]
+    pub fn toolchains(&self) -> Vec<Fingerprint> {
+        let there = self.toolchains.lock().expect("no panic while held");
+        let mut all: Vec<Fingerprint> = there.iter().copied().collect();
+        all.sort();
+        all
+    }
+
     /// Offers of ours that it holds.
     #[must_use]
     pub fn in_flight(&self) -> u32 {

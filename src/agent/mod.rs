@@ -11,7 +11,7 @@
 //! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
-//! | `command` | what `mesh peers` and the others ask |
+//! | `command` | what `mesh peers` and the others ask; `toolchains` what `mesh toolchain` asks |
 //! | `run` | start and end |
 
 pub mod dial;
@@ -40,6 +40,7 @@ mod share;
 mod ship;
 mod submit;
 mod take;
+mod toolchains;
 mod trial;
 
 #[doc(hidden)]

@@ -159,6 +159,11 @@ impl Proofs {
         made.clone()
     }
 
+    /// Whether a compiler is being tried or waits for that.
+    pub(super) fn is_waiting(&self, fingerprint: &Fingerprint) -> bool {
+        matches!(self.state().verdicts.get(fingerprint), Some(Verdict::Waiting))
+    }
+
     /// Puts a compiler in the queue, unless it is there or its verdict is known; whether somebody must begin to work.
     /// `somewhere` says that a machine has it that may not have had it before.
     fn enqueue(&self, toolchain: &Arc<Toolchain>, now: Instant, somewhere: bool) -> bool {

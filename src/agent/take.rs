@@ -63,6 +63,11 @@ struct Waiting {
 }
 
 impl Taking {
+    /// Whether nothing is coming or waits to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.waiting.lock().expect("no panic while held")
     }

@@ -5,7 +5,10 @@
 //! [`crate::launch::wire`].
 
 pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
-use crate::{reason::Reason, view::snapshot::Snapshot};
+use crate::{
+    reason::Reason,
+    view::snapshot::{ArrivalRow, Snapshot, ToolchainDetail, Toolchains, Why},
+};
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +62,46 @@ pub enum Ask {
     },
     /// Finish what runs and end.
     Stop,
+    /// The compilers that are known.
+    Toolchains {
+        /// A program to look at first, if it is not known yet.
+        look: Option<Look>,
+    },
+    /// Everything about one of them.
+    Toolchain {
+        /// Its [`ToolchainRow::id`](crate::view::snapshot::ToolchainRow::id).
+        id: String,
+    },
+    /// Why another machine does not have compilers of this one.
+    WhyNot {
+        /// Its name, or the first digits of its id.
+        peer: String,
+        /// Which compilers, by id; all that are known if none is named.
+        ids: Vec<String>,
+    },
+    /// Have compilers sent now. Told how far they are until all of them are there or refused; goes on without who asked.
+    Push {
+        /// Which, by id.
+        ids: Vec<String>,
+        /// To whom, by name or the first digits of an id; to all that compile for others if nobody is named.
+        peer: Option<String>,
+    },
+    /// Remove compilers that were sent here.
+    Prune {
+        /// Those that were used lately, too.
+        all: bool,
+    },
+}
+
+/// A program that may be a compiler, as a person means it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// A name, or a path.
+    pub program: Vec<u8>,
+    /// Where a relative path begins.
+    pub cwd: Vec<u8>,
+    /// Where a name is looked for.
+    pub path_var: Vec<u8>,
 }
 
 /// A compile, with all that the agent needs to know of the process that wants it.
@@ -127,4 +170,12 @@ pub enum Tell {
         /// What, why, what to do.
         text: String,
     },
+    /// The compilers that are known.
+    Toolchains(Box<Toolchains>),
+    /// Everything about one of them.
+    Toolchain(Box<ToolchainDetail>),
+    /// Why another machine does not have compilers of this one.
+    WhyNot(Box<Why>),
+    /// How far compilers are on their way.
+    Arrivals(Vec<ArrivalRow>),
 }

@@ -45,7 +45,7 @@ fn silent() -> Failure {
     )
 }
 
-fn foreign() -> Failure {
+pub(super) fn foreign() -> Failure {
     Failure::new("the agent speaks another version of mesh. Restart it: mesh down, then mesh up")
 }
 

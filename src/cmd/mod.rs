@@ -16,6 +16,7 @@ mod peers;
 mod setup;
 mod start;
 mod status;
+mod toolchain;
 mod up;
 
 use crate::{
@@ -58,6 +59,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Toolchain(args) => toolchain::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Demo => demo::run(),
@@ -79,6 +81,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Peers(args) => args.json,
         Command::Status(args) | Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
+        Command::Toolchain(args) => toolchain::wants_json(args),
         _ => false,
     }
 }

@@ -2,9 +2,12 @@
 
 use mesh_proto::{
     path::AbsPath,
-    toolchain::{Manifest, Part, PartNode},
+    toolchain::{FAMILY_FACT, Manifest, Part, PartNode, VERSION_FACT},
 };
-use std::{collections::BTreeMap, fmt};
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
+
+/// The label of the fact that says what a compiler compiles for.
+pub(crate) const TARGET_FACT: &str = "target";
 
 /// Of a fact, what is shown of each side, bytes.
 const SHOWN_BYTES_MAX: usize = 120;
@@ -58,6 +61,22 @@ pub fn differences(here: &Manifest, there: &Manifest) -> Vec<Difference> {
         found.push(Difference::Part { path, here, there });
     }
     found
+}
+
+/// Which of these a person would compare with `ours`: one that is run by the same path, else by the same name, else one
+/// of its family for its target; of several, that with the fewest differences. `None` if nothing is like it.
+#[must_use]
+pub fn most_similar<'a>(ours: &Manifest, theirs: impl IntoIterator<Item = &'a Manifest>) -> Option<&'a Manifest> {
+    let fact = |m: &Manifest, label: &str| m.fact(label).map(<[u8]>::to_vec);
+    let likeness = |theirs: &Manifest| {
+        let same = |label| fact(ours, label) == fact(theirs, label);
+        let (path, name) = (ours.driver == theirs.driver, ours.driver.name() == theirs.driver.name());
+        let kind = u8::from(same(TARGET_FACT)) + u8::from(same(FAMILY_FACT));
+        (path || name || kind == 2).then_some((path, name, kind, same(VERSION_FACT)))
+    };
+    let liked = theirs.into_iter().filter_map(|theirs| Some((likeness(theirs)?, theirs)));
+    let by = |(likeness, theirs): &(_, &'a Manifest)| (*likeness, Reverse(differences(ours, theirs).len()));
+    liked.max_by_key(by).map(|(_, theirs)| theirs)
 }
 
 /// The keys whose values are not the same on both sides, in order.

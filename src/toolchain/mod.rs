@@ -25,7 +25,8 @@ mod stamp;
 mod walk;
 
 pub use ask::{Answer, AskError, compile};
-pub use differences::{Difference, differences};
+pub(crate) use differences::TARGET_FACT;
+pub use differences::{Difference, differences, most_similar};
 pub use native::native_trace;
 pub use registry::{LookupError, MeshBinary, Refused, Registry, Toolchain};
 pub use search::{SearchDirs, Searcher, relevant, system_dirs};

@@ -4,3 +4,4 @@ pub mod rows;
 pub mod snapshot;
 pub mod table;
 pub mod time;
+pub mod toolchains;

@@ -121,3 +121,190 @@ pub struct Phase {
     /// Processor time of the thread that did it, microseconds, where one did.
     pub cpu_us: Option<u64>,
 }
+
+/// The compilers that this machine has, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchains {
+    /// Each by the path of its driver.
+    pub known: Vec<ToolchainRow>,
+    /// What looks like a compiler and is not used as one.
+    pub refused: Vec<RefusedRow>,
+    /// Connected machines that compile for others, by name.
+    pub providers: Vec<String>,
+    /// Why no compiler is sent from here; `None` if they are.
+    pub not_sending: Option<String>,
+}
+
+/// One compiler: one fingerprint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolchainRow {
+    /// The first digits of its fingerprint: enough to name it, too few to ask another machine for it.
+    pub id: String,
+    /// A short name for people: `gcc 12.2.0`.
+    pub label: String,
+    /// What it compiles for.
+    pub target: String,
+    /// The path by which it is run.
+    pub driver: Vec<u8>,
+    /// The file behind that path; of a compiler that was sent, the path itself.
+    pub real: Vec<u8>,
+    /// The machine that sent it; `None` for one of this machine's own.
+    pub from: Option<String>,
+    /// When it was used last, of one that was sent, milliseconds since 1970.
+    pub used_ms: Option<u64>,
+    /// All its files, bytes.
+    pub bytes: u64,
+    /// Whether it runs here for others.
+    pub is_lent: bool,
+    /// Whether it may be sent to others.
+    pub proof: ProofState,
+    /// Connected machines that have it, by name.
+    pub has: Vec<String>,
+    /// Machines that lack it and were told of it.
+    pub arrivals: Vec<ArrivalRow>,
+}
+
+/// Whether a compiler's files were seen to be all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProofState {
+    /// Nobody has wanted to know yet.
+    #[default]
+    Untried,
+    /// It is being tried, or waits for that.
+    Trying,
+    /// They are.
+    Proved,
+    /// They are not, or that could not be seen: why.
+    Unproved(String),
+    /// Another machine saw it and sent the compiler.
+    Elsewhere,
+}
+
+/// How far a compiler is on its way to one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivalRow {
+    /// The compiler's [`ToolchainRow::id`].
+    pub id: String,
+    /// The machine's name.
+    pub peer: String,
+    /// How far.
+    pub state: ArrivalState,
+}
+
+/// How far a compiler is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrivalState {
+    /// It is tried here first.
+    Proving,
+    /// The machine was told, and has said nothing yet.
+    Told,
+    /// It is coming.
+    Coming {
+        /// Bytes that are there.
+        have: u64,
+        /// Bytes of all its files.
+        of: u64,
+    },
+    /// The machine has it.
+    There,
+    /// It does not come: why.
+    Refused(String),
+    /// The machine is not connected any more.
+    Gone,
+}
+
+/// A program that looks like a compiler and is not used as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Its path.
+    pub program: Vec<u8>,
+    /// Why its units stay here.
+    pub reason: Reason,
+    /// What exactly was met: a sentence without its full stop.
+    pub why: String,
+}
+
+/// Everything that is known of one compiler.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolchainDetail {
+    /// What the list says.
+    pub row: ToolchainRow,
+    /// What its programs run on, in words.
+    pub needs: String,
+    /// What it says of itself, by label.
+    pub facts: Vec<(String, Vec<u8>)>,
+    /// Its parts, by path.
+    pub parts: Vec<PartRow>,
+}
+
+/// One part of a compiler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// Where it is.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: PartKind,
+}
+
+/// What a part is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartKind {
+    /// A file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// The first digits of its digest.
+        digest: String,
+        /// It may be executed.
+        executable: bool,
+    },
+    /// A symbolic link, with its text.
+    Symlink(Vec<u8>),
+    /// A directory.
+    Directory,
+}
+
+/// Why another machine does not have compilers of this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The other machine's name.
+    pub peer: String,
+    /// How many compilers were looked at.
+    pub asked: u32,
+    /// How many compilers it has in all.
+    pub there: u32,
+    /// How many of these it did not describe.
+    pub silent: u32,
+    /// Those that it lacks.
+    pub lacking: Vec<WhyRow>,
+}
+
+/// Why another machine does not have one compiler of this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyRow {
+    /// The compiler's [`ToolchainRow::id`].
+    pub id: String,
+    /// Its label.
+    pub label: String,
+    /// The path by which it is run here.
+    pub driver: Vec<u8>,
+    /// The most similar one that the other machine has.
+    pub nearest: Option<Nearest>,
+    /// What becomes of it: a sentence without its full stop.
+    pub outlook: String,
+    /// Whether it could be sent now.
+    pub can_be_sent: bool,
+}
+
+/// A compiler of another machine that is nearly the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// Its label.
+    pub label: String,
+    /// The path by which it is run there.
+    pub driver: Vec<u8>,
+    /// The first things in which they differ.
+    pub differences: Vec<String>,
+    /// How many differences there are in all.
+    pub count: u32,
+}

@@ -1,0 +1,3 @@
+//! Words of the lists of compilers (DECIDE).
+
+use super::*;
