@@ -4,6 +4,7 @@ mod agent;
 pub mod cc;
 mod client;
 pub mod demo;
+mod doctor;
 mod down;
 mod explain;
 mod failure;
@@ -12,6 +13,7 @@ mod install;
 mod join;
 mod pair;
 mod peers;
+mod setup;
 mod start;
 mod status;
 mod up;
@@ -56,6 +58,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Demo => demo::run(),
         Command::Install(args) => install::install(&args),
         Command::Uninstall => install::uninstall(),
@@ -73,7 +77,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Peers(args) => args.json,
-        Command::Status(args) => args.json,
+        Command::Status(args) | Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
         _ => false,
     }

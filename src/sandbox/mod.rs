@@ -5,14 +5,34 @@
 //! instruction. What stops it, each barrier by itself:
 //!
 //! - *A root of its own* (mount namespace, `pivot_root`): it can name nothing of this machine but its inputs, its
-//!   toolchain, four harmless devices and its own processes. All of it is read-only but its output directories.
+//!   toolchain, five harmless devices and its own processes. All of it is read-only but its output directories.
 //! - *A user of its own, no groups, no capability in any set, `no_new_privs`*: what it can name it cannot own, and
 //!   nothing it can execute gives it more.
 //! - *Namespaces* for processes, network and System V objects: it sees, signals and reaches nobody.
 //! - *Landlock*: the same rules for files once more, by another part of the kernel.
 //! - *seccomp*: no sockets, no tracing, no namespaces, no rarely used doors into the kernel.
-//! - *Limits*: memory, time, processes, file sizes, output.
+//! - *Limits*: memory, time, processes, file sizes, output; and where the system gave the agent a control group, of the
+//!   job as a whole ([`Groups`]).
 //! - *One process whose death is everybody's*: the job's first process is pid 1 of its namespace.
+//!
+//! # The ladder
+//!
+//! What an agent may do differs, so there are three forms, and [`probe`] takes the first in which a real job runs. It is
+//! tried and never guessed: what forbids a namespace has many names. Where none stands, the machine does not serve; there
+//! is no way to make it.
+//!
+//! | rung | the agent is | root of its own | others' processes | network, System V | who the job is |
+//! | --- | --- | --- | --- | --- | --- |
+//! | [`Rung::UserNamespace`] | a user | mounts, `pivot_root` | namespace | namespaces, seccomp | nobody in a namespace; outside, the agent's user |
+//! | [`Rung::Namespaces`] | root | mounts, `pivot_root` | namespace | namespaces, seccomp | a user for each slot |
+//! | [`Rung::Container`] | root with [`needs`] | copies on disk, `chroot` | another user, no `/proc` | **seccomp alone** | a user for each job |
+//!
+//! All have Landlock as far as the kernel does, the same filter, no capability and the limits. What the last rung lacks is
+//! a second barrier before the network and System V objects; that a job can count other processes by the gaps in the
+//! numbers of its own, and read the container's host name; and that its files are on disk, where their sum is looked at five
+//! times a second rather than refused by the kernel. There the end of a job is the end of its user's last process.
+//!
+//! # Attempts
 //!
 //! What a job would try, what stops it, and the test that tries it. Where two barriers stop the same, each is shown to
 //! hold by itself; without all of them the attempt succeeds ([`policy::Without`]), else the test would test nothing.
@@ -104,6 +124,15 @@ use std::os::fd::OwnedFd;
 pub fn close_inherited_descriptors() {
     #[cfg(target_os = "linux")]
     linux::close_from(3);
+}
+
+/// The version of Landlock that this machine's kernel offers; `None` if it offers none.
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::landlock_abi();
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The hidden first argument by which mesh runs itself as a job.

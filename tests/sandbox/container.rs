@@ -277,11 +277,21 @@ fn it_reaches_no_network_and_no_namespace() {
         for attempt in ["ptrace", "mount", "mount_directly", "clone"] {
             assert_eq!(attempted(NONE, program, &[attempt]).0, 1, "{attempt}");
         }
-        let calls = [libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget, libc::SYS_mq_open, libc::SYS_keyctl];
+        let calls = [
+            libc::SYS_shmget,
+            libc::SYS_msgget,
+            libc::SYS_semget,
+            libc::SYS_mq_open,
+            libc::SYS_keyctl,
+            // The toolchain's files are the same inodes for all jobs.
+            libc::SYS_inotify_init1,
+        ];
         let calls = calls.map(|call| call.to_string());
         let args: Vec<&str> = std::iter::once("calls").chain(calls.iter().map(String::as_str)).collect();
         let (_, text) = attempted(NONE, program, &args);
         assert!(text.lines().all(|line| line.ends_with(" 1")), "{text}");
+        let (_, text) = attempted(Without { seccomp: true, ..NONE }, program, &args);
+        assert!(text.lines().filter(|line| !line.ends_with(" 1")).count() >= 4, "{text}");
     });
 }
 
@@ -523,4 +533,47 @@ fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(5));
     }
     panic!("it never came");
+}
+
+/// `mesh doctor` as who `prepare` makes it, in a container with these capabilities: its exit code and its checks.
+fn doctor(capabilities: &[u32], prepare: impl Fn(&mut Command) + Send + Sync) -> (Option<i32>, serde_json::Value) {
+    let dir = tempfile::tempdir().unwrap();
+    // The program may lie where other users cannot go.
+    let program = dir.path().join("mesh");
+    std::fs::copy(mesh(), &program).unwrap();
+    let own = dir.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let output = in_container(capabilities, || {
+        let mut command = Command::new(&program);
+        command.args(["doctor", "--json"]).env("MESH_DIR", &own).current_dir("/");
+        prepare(&mut command);
+        command.output().unwrap()
+    });
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn the_doctor_names_the_rung_or_what_is_in_its_way_and_the_remedy() {
+    use std::os::unix::process::CommandExt;
+    needs_root!();
+    let of = |said: &serde_json::Value, id: &str| {
+        let checks = said["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["id"] == id).unwrap_or_else(|| panic!("no {id} in {said}"));
+        ["level", "text", "hint"].map(|key| found[key].as_str().unwrap().to_owned())
+    };
+    let (code, said) = doctor(DOCKER, |_| {});
+    let [level, text, _] = of(&said, "sandbox");
+    assert!(code == Some(0) && level == "ok" && text.starts_with("a changed root"), "{said}");
+    let (code, said) = doctor(&[0, 1, 3, 6, 7, 8], |_| {});
+    let [level, text, hint] = of(&said, "sandbox");
+    assert!(code == Some(5) && level == "fail" && text.contains("CAP_SYS_CHROOT"), "{said}");
+    assert!(hint.ends_with("mesh setup container"), "{hint}");
+    let (code, said) = doctor(DOCKER, |command| {
+        command.uid(1000).gid(1000);
+    });
+    let [level, text, hint] = of(&said, "sandbox");
+    assert!(code == Some(5) && level == "fail" && text.contains("namespaces"), "{said}");
+    assert!(hint.ends_with("mesh setup container"), "{hint}");
 }
