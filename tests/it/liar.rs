@@ -153,7 +153,7 @@ fn a_compiler_that_is_not_what_was_said_is_not_taken_in() {
     let small = OBJECT.len() as u64;
     let before = kept();
     let lies = [
-        ("more than was said", small, compiler(vec![part("/usr/lib/cc1", file(b"x", 1 << 30))]), OBJECT),
+        ("more than was said", small, compiler(vec![part("/usr/lib/cc1", file(b"x", 1 << 24))]), OBJECT),
         ("through a link", small * 2, compiler(vec![part("/a", out()), part("/a/b", file(OBJECT, small))]), OBJECT),
         ("a device", small * 2, compiler(vec![part("/dev/null", file(OBJECT, small))]), OBJECT),
         ("twice", small * 2, compiler(vec![part("/usr/bin/cc", out())]), OBJECT),
