@@ -50,6 +50,10 @@ pub enum Command {
     Explain(Explain),
     /// List the compilers of this machine, who has them and what is sent where
     Toolchain(Toolchain),
+    /// Check what this machine can do, and say what to do about what it cannot
+    Doctor(Json),
+    /// Print what is needed to run mesh elsewhere
+    Setup(Setup),
     /// Build some C and C++ through two agents on this machine and compare every byte
     Demo,
     /// Start the agent at every login, by systemd or launchd
@@ -171,6 +175,21 @@ pub struct Json {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is needed to run mesh elsewhere.
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// For what
+    #[arg(value_enum)]
+    pub what: SetupFor,
+}
+
+/// Where mesh can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SetupFor {
+    /// A container that lends its compilers: its file, and the commands that build and run it
+    Container,
 }
 
 /// Which unit.
@@ -303,6 +322,8 @@ mod tests {
           status     Show what this machine lends, borrows and compiles itself, and why
           explain    Tell where a file was compiled, and why there
           toolchain  List the compilers of this machine, who has them and what is sent where
+          doctor     Check what this machine can do, and say what to do about what it cannot
+          setup      Print what is needed to run mesh elsewhere
           demo       Build some C and C++ through two agents on this machine and compare every byte
           install    Start the agent at every login, by systemd or launchd
           uninstall  Undo what "mesh install" did

@@ -80,6 +80,16 @@ struct Unit {
 
 impl Unit {
     /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
+    /// Whether the plan says that the compiler makes a file of this path.
+    fn makes(&self, path: &AbsPath) -> bool {
+        // gcc names this one after the source as well, so that no plan has its name.
+        let remarks = path.name().ends_with(b".opt-record.json.gz")
+            && self.argv.iter().any(|argument| argument.starts_with(b"-fsave-optimization-record"));
+        let plan = &self.view.plan;
+        let mut named = std::iter::once(&plan.output).chain(&plan.side_outputs);
+        remarks || named.any(|named| self.real_path(named).as_ref() == Some(path))
+    }
+
     fn real_path(&self, path: &[u8]) -> Option<AbsPath> {
         let directory = |path: &[u8]| path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (cut, object) = (directory(path), &self.view.plan.output);
@@ -522,8 +532,12 @@ fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> R
         .zip(bytes)
         .map(|(output, bytes)| Made { keeps_mode: !is_object(&output.path), output: output.clone(), bytes })
         .collect();
-    if !made.iter().any(|m| Some(&m.output.path) == object) {
-        // Status 0 and no object: whatever that was, it is looked at here.
+    // Status 0 and no object, or what the compiler here would not have made (it could be a source, or a script): whatever
+    // that was, it is looked at here.
+    let is_whole = made.iter().any(|m| Some(&m.output.path) == object);
+    if !is_whole || !made.iter().all(|m| unit.makes(&m.output.path)) {
+        tracing::warn!("a peer gave other files than those that were asked for");
+        agent.records().discrepancy();
         return Err(fallback(Reason::Discrepancy));
     }
     // The object last: who sees it finds everything that belongs to it.

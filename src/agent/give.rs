@@ -91,14 +91,16 @@ pub(super) async fn give(
     Ok(())
 }
 
-/// The compiler of this fingerprint, if this machine gives it: one that it lends, or one of its own that was proved.
+/// The compiler of this fingerprint, if this machine gives it: one that it lends, or one of its own that was proved or
+/// that another machine is to try.
 async fn lent(agent: &Arc<Agent>, fingerprint: Fingerprint) -> Option<Lent> {
     let tree = || layout::toolchain(&agent.places.cache, &fingerprint);
     if let Some(sent) = agent.server.as_ref().and_then(|server| server.sent.get(&fingerprint)) {
         return Some(Lent { manifest: sent.manifest, below: tree() });
     }
     let lends = agent.served().iter().any(|toolchain| toolchain.fingerprint == fingerprint);
-    if !lends && agent.proof(&fingerprint) != Proof::Proved {
+    let is_given = || agent.proof(&fingerprint) == Proof::Proved || agent.proofs.is_on_trial(&fingerprint);
+    if !lends && !is_given() {
         return None;
     }
     let registry = agent.registry.clone();

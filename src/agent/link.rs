@@ -28,7 +28,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -44,6 +44,8 @@ pub struct Link {
     pub id: u64,
     /// Who.
     pub peer: PeerId,
+    /// When it was made.
+    pub(super) since: Instant,
     /// The transport.
     pub conn: net::endpoint::Link,
     name: Mutex<String>,
@@ -136,6 +138,7 @@ impl Link {
         Self {
             id,
             peer,
+            since: Instant::now(),
             conn,
             name: Mutex::default(),
             load: Mutex::default(),

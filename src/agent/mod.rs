@@ -6,7 +6,7 @@
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
 //! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
-//! | `proofs` | whether a compiler may be sent to others: `samples` compiled here and in a root with nothing else |
+//! | `proofs` | whether a compiler may be sent to others; `trial` compiles `samples` here and in a root with nothing else |
 //! | `ship` | our compilers to machines that lack them; `give` sends the files, `take` is the other end |
 //! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
@@ -41,6 +41,7 @@ mod ship;
 mod submit;
 mod take;
 mod toolchains;
+mod trial;
 
 #[doc(hidden)]
 pub use run::prove_alone;
@@ -229,6 +230,7 @@ impl Agent {
         }
         let spread = self.spread(toolchain);
         match spread {
+            _ if self.proofs.is_on_trial(&toolchain.fingerprint) => Err(Reason::ToolchainComing),
             _ if !self.links.matching(&toolchain.fingerprint).is_empty() => Ok(()),
             ship::Spread::Coming => Err(Reason::ToolchainComing),
             ship::Spread::Settled => Err(Reason::NoMatch),

@@ -120,7 +120,8 @@ impl Temporaries {
         pairs.iter().filter_map(|(from, _)| from.parent()).try_for_each(|dir| self.remember(dir))?;
         let placed = Placed { renames: pairs, kept: false };
         for (made, (from, to)) in outputs.iter().zip(&placed.renames) {
-            let fresh = if made.output.executable { 0o777 } else { 0o666 } & !umask;
+            // No compile makes a program, whatever a peer says of it.
+            let fresh = 0o666 & !umask;
             let old = if made.keeps_mode { std::fs::metadata(to).ok() } else { None };
             let mode = old.map_or(fresh, |old| old.mode() & 0o777);
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(from)?;

@@ -242,7 +242,8 @@ async fn make(
     let registry = Arc::new(Registry::open(&places.cache, own.binary));
     let slots = options.slots.or(config.slots).map_or_else(|| admit::slots(crate::host::cores()), u32::from);
     let cache = places.cache.clone();
-    let server = tokio::task::spawn_blocking(move || server(&own.worker, &cache, slots)).await;
+    let worker = own.worker.clone();
+    let server = tokio::task::spawn_blocking(move || server(&worker, &cache, slots)).await;
     let (server, no_sandbox) = match server.unwrap_or_else(|_| Err("the sandbox could not be tried".to_owned())) {
         Ok(server) => (Some(server), None),
         Err(why) => (None, Some(why)),
@@ -272,7 +273,7 @@ async fn make(
         stop: Notify::new(),
         served: Mutex::default(),
         natives: Mutex::default(),
-        proofs: super::proofs::Proofs::open(&places.cache),
+        proofs: super::proofs::Proofs::open(&places.cache, &own.worker),
         memory: Mutex::default(),
         nearby,
         loopback,
@@ -290,7 +291,7 @@ async fn make(
 }
 
 /// What this machine lends, if it can isolate jobs; blocking.
-fn server(exe: &Path, cache: &Path, slots: u32) -> Result<serve::Server, String> {
+pub(super) fn server(exe: &Path, cache: &Path, slots: u32) -> Result<serve::Server, String> {
     if slots == 0 {
         return Err("its settings say slots = 0".to_owned());
     }

@@ -18,6 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A machine that was connected this lately may not have looked at its own compilers yet.
+const LOOKS: Duration = Duration::from_secs(10);
 /// A machine that refused a compiler for a reason that may pass is asked again after this time, milliseconds.
 const ASK_AGAIN_MS: u64 = 5 * 60 * 1000;
 /// A machine on which a compiler met an instruction that the processor does not have is not used for it for so long.
@@ -73,7 +75,8 @@ impl Shipments {
         self.lock().get(fingerprint).filter(|one| one.told_ms.is_some()).map(|one| one.state)
     }
 
-    fn is_coming(&self, fingerprint: &Fingerprint) -> bool {
+    /// Whether it is to have a compiler, by what it said last.
+    pub(super) fn is_coming(&self, fingerprint: &Fingerprint) -> bool {
         self.state(fingerprint).is_some_and(|state| !matches!(state, Some(Arriving::Refused(_))))
     }
 
@@ -109,8 +112,12 @@ impl Agent {
         let fingerprint = &toolchain.fingerprint;
         let now_ms = self.clock.ms();
         let mut spread = Spread::Settled;
+        if self.proofs.is_on_trial(fingerprint) {
+            // As soon as the machine has it that was sent it for that.
+            self.prove(toolchain);
+        }
         for link in self.links.all() {
-            if link.load().slots == 0 || link.has(fingerprint) {
+            if link.load().slots == 0 || link.has(fingerprint) || link.since.elapsed() < LOOKS {
                 continue;
             }
             if link.shipments.is_due(fingerprint, now_ms) && !self.want(toolchain, &link, now_ms) {
@@ -131,8 +138,8 @@ impl Agent {
         let Some(needs) = toolchain.manifest.needs() else { return false };
         match self.proof(&toolchain.fingerprint) {
             Proof::Pending => self.prove(toolchain),
-            Proof::Unproved(_) => return false,
-            Proof::Proved => {
+            Proof::Unproved(_) if !self.lends_for_trial(&toolchain.fingerprint) => return false,
+            Proof::Unproved(_) | Proof::Proved => {
                 let (fingerprint, bytes) = (toolchain.fingerprint, toolchain.bytes());
                 if link.tell(Control::Wanted(Wanted { fingerprint, needs, bytes })) {
                     tracing::info!("{} is to have {}", link.name(), toolchain.label());

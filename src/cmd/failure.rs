@@ -10,6 +10,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const NO_AGENT: u8 = 3;
 /// This machine is in no mesh.
 pub(super) const NO_MESH: u8 = 4;
+/// The doctor found a failure.
+pub(super) const UNWELL: u8 = 5;
 /// Nothing answered in time.
 pub(super) const TIMEOUT: u8 = 6;
 /// Interrupted by the person.

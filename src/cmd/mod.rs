@@ -4,6 +4,7 @@ mod agent;
 pub mod cc;
 mod client;
 pub mod demo;
+mod doctor;
 mod down;
 mod explain;
 mod failure;
@@ -12,6 +13,7 @@ mod install;
 mod join;
 mod pair;
 mod peers;
+mod setup;
 mod start;
 mod status;
 mod toolchain;
@@ -58,6 +60,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Toolchain(args) => toolchain::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Demo => demo::run(),
         Command::Install(args) => install::install(&args),
         Command::Uninstall => install::uninstall(),
@@ -75,7 +79,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Peers(args) => args.json,
-        Command::Status(args) => args.json,
+        Command::Status(args) | Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
         Command::Toolchain(args) => toolchain::wants_json(args),
         _ => false,

@@ -1,6 +1,7 @@
 //! Cores, load, the clock (DO).
 
 mod cpu;
+pub mod kernel;
 
 pub use cpu::processor;
 

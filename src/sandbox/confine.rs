@@ -212,6 +212,7 @@ const REFUSED: &[(i64, &str)] = &[
     (libc::SYS_open_by_handle_at, "files that have no name here"),
     (libc::SYS_name_to_handle_at, "files that have no name here"),
     (libc::SYS_fanotify_init, "what others do with files"),
+    (libc::SYS_inotify_init1, "what others do with files: a toolchain's are the same for all jobs"),
     (libc::SYS_move_pages, "where memory lies"),
     (libc::SYS_migrate_pages, "where memory lies"),
     (libc::SYS_memfd_create, "memory that no limit counts"),
@@ -229,6 +230,7 @@ const REFUSED: &[(i64, &str)] = &[
 #[cfg(target_arch = "x86_64")]
 const REFUSED_X86: &[(i64, &str)] = &[
     (libc::SYS_kexec_file_load, "the kernel itself"),
+    (libc::SYS_inotify_init, "what others do with files"),
     (libc::SYS_iopl, "devices"),
     (libc::SYS_ioperm, "devices"),
     (libc::SYS_modify_ldt, "segments, of which only old attacks make use"),

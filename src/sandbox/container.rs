@@ -137,7 +137,9 @@ fn lock_in(policy: &Policy, control: &OwnedFd, root: &OwnedFd, devices: bool, wa
     rustix::process::fchdir(root).map_err(at(Step::Pivot))?;
     rustix::process::chroot(".").map_err(at(Step::Pivot))?;
     // The last two steps that need capabilities.
-    linux::bound_capabilities()?;
+    if !policy.without.own_user {
+        linux::bound_capabilities()?;
+    }
     linux::drop_privileges(policy)?;
     // Only now: a change of user clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Session))?;

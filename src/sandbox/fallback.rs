@@ -1,4 +1,8 @@
 //! Where mesh knows no sandbox: such a machine submits and does not serve (DO).
+//!
+//! So it is on macOS. Its sandbox keeps a program from files, but it cannot show it a client's paths at their places; what
+//! is compiled at other places is the same only for some options, and only if every path in diagnostics and dependency
+//! lists is put back. Rejected: to serve those some. A Linux container on the same Mac serves everything.
 
 use super::{
     Capable, Finished, NoSandbox, SandboxError,
@@ -110,7 +114,12 @@ impl Begun {
 /// # Errors
 /// Always.
 pub fn probe(_mesh: &Path, _scratch: &Path) -> Result<Capable, NoSandbox> {
-    Err(NoSandbox::before(SandboxError::Unsupported.to_string()))
+    let why = if cfg!(target_os = "macos") {
+        "macOS can keep a job from this machine's files, but not show it its client's paths at their places".to_owned()
+    } else {
+        SandboxError::Unsupported.to_string()
+    };
+    Err(NoSandbox::before(why))
 }
 
 /// Refuses: there is no sandbox on this system, and nothing runs without one.

@@ -445,6 +445,14 @@ pub(super) fn kill_everybody() -> Result<(), Errno> {
     if unsafe { libc::kill(-1, libc::SIGKILL) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// The version of Landlock that the kernel offers; `None` if it has none, or none is enabled.
+pub(super) fn landlock_abi() -> Option<u32> {
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag the call takes no structure and makes no descriptor; it yields a number.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
+    u32::try_from(abi).ok().filter(|abi| *abi > 0)
+}
+
 /// Closes every descriptor from this one on.
 pub(super) fn close_from(first: u32) {
     // SAFETY: called before this process owns any descriptor above standard error. Before Linux 5.9 the call does not

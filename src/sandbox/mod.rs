@@ -5,14 +5,70 @@
 //! instruction. What stops it, each barrier by itself:
 //!
 //! - *A root of its own* (mount namespace, `pivot_root`): it can name nothing of this machine but its inputs, its
-//!   toolchain, four harmless devices and its own processes. All of it is read-only but its output directories.
+//!   toolchain, five harmless devices and its own processes. All of it is read-only but its output directories.
 //! - *A user of its own, no groups, no capability in any set, `no_new_privs`*: what it can name it cannot own, and
 //!   nothing it can execute gives it more.
 //! - *Namespaces* for processes, network and System V objects: it sees, signals and reaches nobody.
 //! - *Landlock*: the same rules for files once more, by another part of the kernel.
 //! - *seccomp*: no sockets, no tracing, no namespaces, no rarely used doors into the kernel.
-//! - *Limits*: memory, time, processes, file sizes, output.
+//! - *Limits*: memory, time, processes, file sizes, output; and where the system gave the agent a control group, of the
+//!   job as a whole ([`Groups`]).
 //! - *One process whose death is everybody's*: the job's first process is pid 1 of its namespace.
+//!
+//! # The ladder
+//!
+//! What an agent may do differs, so there are three forms, and [`probe`] takes the first in which a real job runs. It is
+//! tried and never guessed: what forbids a namespace has many names. Where none stands, the machine does not serve; there
+//! is no way to make it.
+//!
+//! - [`Rung::UserNamespace`]: the agent is an ordinary user. The job is nobody in a user namespace and, outside, the agent's
+//!   user, who owns nothing in the job's root but what the job may have.
+//! - [`Rung::Namespaces`]: the agent is root. The same namespaces without that of users; the job is a user for each slot.
+//! - [`Rung::Container`]: the agent is root with no more than [`needs`] names. The root is a directory of copies that the
+//!   job is changed into (`chroot`), the job is a user that no other job has, and there is no `/proc`.
+//!
+//! All have Landlock as far as the kernel does, the same filter, no capability and the limits. What the last rung lacks is
+//! a second barrier before the network and System V objects; that a job can count other processes by the gaps in the
+//! numbers of its own, and read the container's host name; and that its files are on disk, where their sum is looked at five
+//! times a second rather than refused by the kernel. There the end of a job is the end of its user's last process.
+//!
+//! # Attempts
+//!
+//! What a job would try, what stops it, and the test that tries it. Where two barriers stop the same, each is shown to
+//! hold by itself; without all of them the attempt succeeds ([`policy::Without`]), else the test would test nothing.
+//!
+//! | attempt | stopped by | test |
+//! | --- | --- | --- |
+//! | read a file of this machine | root | `it_cannot_read_a_file_of_this_machine` |
+//! | read one that it could name | user | `it_is_nobody_to_the_files_of_this_machine_even_if_it_could_name_them` |
+//! | find the agent's key | root, user | `the_agents_key_and_what_else_lies_beside_it_is_not_found` |
+//! | find another client's files | a template for each client | `another_clients_files_are_not_found_in_a_mirror_nor_beside_it` |
+//! | find another job's outputs | layers, processes, user, Landlock | `another_jobs_outputs_are_not_found` |
+//! | write elsewhere | read-only mounts, Landlock, user | `it_cannot_write_outside_of_its_output_directories` |
+//! | reach a network | seccomp, namespace, Landlock | `it_reaches_no_network` |
+//! | reach a socket without a file | seccomp, namespace, Landlock | `it_reaches_no_abstract_socket` |
+//! | trace, look into its first process | seccomp; that one is hidden | `it_traces_nobody`, `it_cannot_look_into_or_end_its_first_process` |
+//! | signal this machine's processes | namespace, user, Landlock | `it_sees_and_kills_nobody` |
+//! | share memory, read keys, learn names | seccomp, namespaces | `memory_that_programs_of_this_machine_share_is_not_shared_with_it`, `a_key_of_the_session_that_the_agent_was_started_in_is_not_read`, `it_does_not_learn_this_machines_name` |
+//! | read or change what `/proc` tells | only processes are in it; Landlock | `what_proc_tells_of_this_machine_is_not_there` |
+//! | mount, change the root, make namespaces | seccomp, capabilities, Landlock | `it_mounts_nothing_and_enters_no_namespace` |
+//! | make a device | capabilities, mounts, Landlock | `it_makes_no_device` |
+//! | gain by set-user-id | `no_new_privs`, mounts | `it_gains_nothing_from_set_user_id` |
+//! | bpf, perf, io_uring, keys, handles | seccomp | `system_calls_that_no_compiler_needs_are_refused_and_unknown_ones_do_not_exist` |
+//! | the 32-bit door | seccomp | `another_architectures_system_calls_end_it` |
+//! | fork without end | limits | `a_fork_bomb_is_bounded` |
+//! | take memory, fill files | limits, size of its memory | `it_cannot_have_more_memory_than_its_limit`, `it_cannot_fill_memory_through_files` |
+//! | open, lengthen, make many files | limits | `limits_hold_open_files_long_files_and_many_files` |
+//! | print without end | the agent counts | `it_prints_no_more_than_its_limit` |
+//! | stay when it is over | first process | `what_a_job_leaves_behind_dies_with_it`, `a_killed_agent_takes_its_jobs_along` |
+//! | inherit from the agent | closed before it starts | `it_inherits_no_descriptor_no_variable_and_no_mask` |
+//! | place inputs elsewhere | `worker`, then the builder | `a_closure_that_writes_through_a_link_or_twice_is_refused_in_every_form`, `the_builder_places_nothing_through_a_link_by_itself` |
+//! | lead out by a link | root | `a_link_to_a_file_of_this_machine_leads_to_nothing` |
+//! | ship a compiler that leads elsewhere | `worker` | `a_compiler_whose_files_lead_elsewhere_is_refused` |
+//! | lead out by an output | `worker` follows no link | `a_link_among_outputs_leads_out_only_for_those_who_follow_it` |
+//! | odd outputs | `worker` takes plain files | `only_regular_files_of_output_directories_come_back`, `neither_a_device_nor_a_file_of_a_terabyte_comes_back` |
+//! | `-fplugin`, `-B`, `-specs`, `-wrapper`, `@file`, `.incbin`, `-o /etc/x` and kin | root | `no_line_of_gccs_reads_writes_or_runs_anything_of_this_machine`, `no_line_of_clangs_reads_writes_or_runs_anything_of_this_machine`, `no_embedded_file_is_one_of_this_machine` |
+//! | bring a program along | all of the above | `a_program_that_the_client_sends_along_runs_and_finds_nothing` |
 //!
 //! The agent has many threads, so it never forks: it runs mesh once more with [`CHILD_ARG`], which reads a
 //! [`policy::Policy`] from its standard input, a socket, and becomes the job ([`child_main`]). Or it becomes a
@@ -68,6 +124,15 @@ use std::os::fd::OwnedFd;
 pub fn close_inherited_descriptors() {
     #[cfg(target_os = "linux")]
     linux::close_from(3);
+}
+
+/// The version of Landlock that this machine's kernel offers; `None` if it offers none.
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::landlock_abi();
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The hidden first argument by which mesh runs itself as a job.

@@ -20,8 +20,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the warden may take to end a job that must end, before it is killed itself.
+/// How long the warden may take to end a job that must end, before it is killed itself: upon which the kernel ends the job.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+/// The same where only the warden can end a job: longer than it waits for the last process itself.
+const LONE_KILL_WAIT: Duration = Duration::from_secs(6);
 /// How many users are tried for a job where other agents may have the same.
 const USERS_TRIED: u32 = 8;
 /// One read of what a job prints, bytes.
@@ -72,9 +74,11 @@ fn run_as(
     let child = command.spawn().map_err(SandboxError::Spawn)?;
     // Closes this process's copies of the job's ends: else their end would never be seen.
     drop(command);
+    let is_lone = matches!(policy.identity, Identity::Chroot { .. });
+    let child = Reaped { child, patience: if is_lone { LONE_KILL_WAIT } else { KILL_WAIT } };
     // Dropped after the job's end, whatever that is.
-    let remains = matches!(policy.identity, Identity::Chroot { .. }).then(|| Remains::of(policy));
-    let begun = Begun::new(policy, Warden::Child(Reaped(child)), control, outputs.streams, group.cloned());
+    let remains = is_lone.then(|| Remains::of(policy));
+    let begun = Begun::new(policy, Warden::Child(child), control, outputs.streams, group.cloned());
     // A child that died early is reported by what follows, with more to say than this error.
     let door: Vec<BorrowedFd<'_>> = group.and_then(|group| group.door()).map(AsFd::as_fd).into_iter().collect();
     let _ = wire::send(begun.control.as_fd(), &Start::Job(policy, !door.is_empty()), &door);
@@ -150,9 +154,8 @@ fn try_all(mesh: &Path, base: &Path) -> Result<Capable, NoSandbox> {
 
 fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<Enforced, (Option<Step>, String)> {
     let (_open, cancelled) = rustix::pipe::pipe().map_err(|errno| (None, errno.to_string()))?;
-    // Where the root is a directory on disk, that must tell names apart as the client's does.
-    if identities.rung() == Rung::Container && base.join("PROBE").exists() {
-        return Err((None, "its folder's file system does not tell upper from lower case".to_owned()));
+    if identities.rung() == Rung::Container {
+        keeps_names_and_times(base).map_err(|why| (None, why))?;
     }
     let policy = probe_policy(base, identities.of_slot(0));
     match run(mesh, &policy, cancelled.as_fd()) {
@@ -162,6 +165,20 @@ fn try_identities(mesh: &Path, base: &Path, identities: Identities) -> Result<En
             let step = if let SandboxError::Setup { step, .. } = &error { Some(*step) } else { None };
             Err((step, error.to_string()))
         }
+    }
+}
+
+/// Where the root of a job is a directory on disk, that must show files as the client's does: compilers look at it.
+fn keeps_names_and_times(base: &Path) -> Result<(), String> {
+    if base.join("PROBE").exists() {
+        return Err("its folder's file system does not tell upper from lower case".to_owned());
+    }
+    let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
+    let file = std::fs::File::open(base.join("probe")).map_err(|error| error.to_string())?;
+    match file.set_modified(time).and_then(|()| file.metadata()?.modified()) {
+        Ok(kept) if kept == time => Ok(()),
+        Ok(_) => Err("its folder's file system does not keep a file's time to the nanosecond".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -225,20 +242,24 @@ fn terminal(columns: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// A child that is waited for on every way out.
 #[derive(Debug)]
-struct Reaped(Child);
+struct Reaped {
+    child: Child,
+    /// How long it may take to end.
+    patience: Duration,
+}
 
 impl Reaped {
     /// Waits for a child that is ending.
     fn wait(&mut self) {
         // Fails only if it has been waited for.
-        let _ = self.0.wait();
+        let _ = self.child.wait();
     }
 
-    /// Waits so long at most, then kills.
-    fn wait_or_kill(&mut self, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// Waits for as long as it may take, then kills.
+    fn wait_or_kill(&mut self) {
+        let until = Instant::now() + self.patience;
         while Instant::now() < until {
-            if !matches!(self.0.try_wait(), Ok(None)) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -248,7 +269,7 @@ impl Reaped {
 
     fn kill(&mut self) {
         // Both fail only if it has ended.
-        let _ = self.0.kill();
+        let _ = self.child.kill();
         self.wait();
     }
 }
@@ -412,7 +433,7 @@ impl Begun {
         // Fails only if the other end is gone.
         let _ = rustix::net::shutdown(&self.control, Shutdown::Write);
         match &mut self.warden {
-            Warden::Child(child) => child.wait_or_kill(KILL_WAIT),
+            Warden::Child(child) => child.wait_or_kill(),
             Warden::Template(template) => {
                 if !has_closed(&self.control, KILL_WAIT) {
                     // With it die all its jobs, this one too.

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn another_peer_is_tried_and_then_this_machine() {
-        for failure in [Failure::Lost, Failure::Refused(Refusal::Busy), Failure::Refused(Refusal::Sandbox)] {
+        let refused = [Refusal::Busy, Refusal::Sandbox, Refusal::Memory].map(Failure::Refused);
+        for failure in refused.into_iter().chain([Failure::Lost]) {
             assert_eq!(next(failure, 1), Next::Elsewhere);
             assert!(matches!(next(failure, ATTEMPTS_MAX), Next::Here(_)));
         }

@@ -173,6 +173,7 @@ impl Worker {
             tracing::debug!(%why, "jobs have no control groups");
         }
         let capable = sandbox::probe(mesh, &cache.join(layout::TOOLCHAINS))?;
+        tracing::debug!(?capable, "jobs can be isolated");
         Ok(Self {
             mesh: mesh.to_owned(),
             toolchains,

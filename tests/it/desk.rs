@@ -203,7 +203,7 @@ impl Desk {
     }
 
     /// Waits until the client is connected with a provider that serves.
-    fn linked(&self) {
+    pub(crate) fn linked(&self) {
         let ready = || self.client.snapshot().peers.iter().any(|p| p.connected && p.slots > 0);
         until("the two agents are connected", || ready().then_some(()));
     }

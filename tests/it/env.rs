@@ -180,7 +180,13 @@ pub(crate) struct Agent {
     pub(crate) home: PathBuf,
     child: Option<Child>,
     port: u16,
+    /// It is started where it may not isolate anything.
+    pub(crate) is_powerless: bool,
 }
+
+/// Runs what follows as a root that may nothing, in a namespace of users below which there is no other.
+const POWERLESS: &str = "echo 0 > /proc/sys/user/max_user_namespaces && \
+    exec setpriv --bounding-set -all --inh-caps -all \"$@\"";
 
 impl Agent {
     /// A place for an agent, which does not run yet.
@@ -189,7 +195,7 @@ impl Agent {
         std::fs::create_dir_all(home.join("config")).unwrap();
         // Announced nowhere: only who is told the address comes.
         std::fs::write(home.join("config/config.toml"), "[discovery]\nannounce = \"off\"\n").unwrap();
-        Self { name: name.to_owned(), home, child: None, port: 0 }
+        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false }
     }
 
     /// The same, and it answers.
@@ -209,12 +215,15 @@ impl Agent {
 
     /// The same agent for somebody else, who neither starts nor ends it.
     pub(crate) fn seen(&self) -> Self {
-        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port }
+        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port, is_powerless: false }
     }
 
     pub(crate) fn start(&mut self, ground: &Ground) {
         let log = File::options().create(true).append(true).open(self.home.join("log")).unwrap();
-        let mut command = ground.command(MESH);
+        let mut command = ground.command(if self.is_powerless { "unshare" } else { MESH });
+        if self.is_powerless {
+            command.args(["--user", "--map-root-user", "sh", "-c", POWERLESS, "sh", MESH]);
+        }
         command.args(["agent", "--port", &self.port.to_string()]).current_dir("/");
         command.env("MESH_DIR", &self.home).env("MESH_NAME", &self.name).env("MESH_LOOPBACK", "1");
         command.env("MESH_LOG", "mesh=debug").stdout(Stdio::null()).stderr(log);

@@ -14,7 +14,7 @@ use std::{
     io::{Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{PermissionsExt, symlink},
+        fs::{FileExt, PermissionsExt, symlink},
         net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -332,8 +332,10 @@ fn a_launcher_waits_for_as_long_as_the_agent_beats_and_no_longer() {
         let beating = |seconds: u64| {
             let beat = beat.clone();
             move |stream: UnixStream, _| {
+                // Not emptied in between: a launcher may look at any moment.
+                let file = std::fs::File::options().create(true).truncate(false).write(true).open(&beat).unwrap();
                 for _ in 0..seconds {
-                    std::fs::write(&beat, mesh::host::monotonic_ms().to_le_bytes()).unwrap();
+                    file.write_all_at(&mesh::host::monotonic_ms().to_le_bytes(), 0).unwrap();
                     std::thread::sleep(Duration::from_millis(BEAT_MS));
                 }
                 stream

@@ -3,6 +3,7 @@
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
+//! - `liar`      a provider that answers with what nobody asked for
 //! - `launcher`  the ways to call it, and bad input
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
@@ -24,6 +25,7 @@ mod faults;
 mod forms;
 mod inputs;
 mod launcher;
+mod liar;
 mod proof;
 mod share;
 mod ship;

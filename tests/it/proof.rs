@@ -2,7 +2,8 @@
 
 use crate::{
     desk::{Desk, Streams, Where, run},
-    env::MESH,
+    env::{Ground, MESH, skip},
+    ship::{BARE, compile_until, compile_until_there},
     upgrade::{Gxx, SETTLED},
 };
 use mesh::{agent::prove_alone, places::Places, reason::Reason};
@@ -48,4 +49,36 @@ fn a_compiler_that_reads_what_nobody_knows_of_is_found_out_and_stays_here() {
     desk.restart_client();
     desk.same(&unit, Where::Here(Reason::Unproved));
     assert_eq!(desk.read("x.o"), b"with");
+}
+
+#[test]
+fn a_machine_that_lends_nothing_proves_its_compilers_itself() {
+    let Some(desk) = Desk::configured(Ground::new(), BARE, "slots = 0\n") else { return };
+    desk.write("a.c", "int a;\n");
+    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::ToolchainComing));
+    compile_until_there(&desk, "gcc -c a.c -o a.o");
+    desk.same_there("gcc -O2 -g -c a.c -o a.o");
+    // All that the other machine did was that unit and those before it: no samples.
+    assert!(!desk.provider.log().contains("toolchain-samples"));
+}
+
+#[test]
+fn a_machine_that_cannot_isolate_has_another_one_prove_its_compilers() {
+    let Some(mut desk) = Desk::configured(Ground::new(), BARE, "") else { return };
+    desk.client.stop();
+    desk.client.is_powerless = true;
+    desk.client.start(&desk.ground);
+    if desk.client.answers().not_serving.is_none() {
+        return skip("an agent can isolate jobs here whatever is taken from it");
+    }
+    desk.linked();
+    desk.write("a.c", "#include <stdio.h>\nint main(void) { return puts(__FILE__); }\n");
+    let line = "gcc -c a.c -o a.o";
+    // It is sent there before it is proved, and no unit goes there before its samples have.
+    let samples = || desk.provider.snapshot().counters.served;
+    compile_until(&desk, line, "nothing is tried there", || samples() > 0);
+    assert_eq!(desk.client.snapshot().counters.remote, 0);
+    compile_until(&desk, line, "no unit was compiled there", || desk.client.snapshot().counters.remote > 0);
+    assert!(samples() > 10, "{}", samples());
+    desk.same_there("gcc -O2 -g -c a.c -o a.o");
 }

@@ -23,6 +23,7 @@ use mesh_proto::{
     naming::{NameBatch, NumberSet},
     path::AbsPath,
     peer::PeerId,
+    toolchain::Fingerprint,
     version,
 };
 use quinn::{RecvStream, SendStream};
@@ -138,31 +139,33 @@ fn a_source_that_says_nothing_costs_a_moment_and_then_the_client_is_asked() {
 }
 
 /// A member that speaks the protocol itself.
-struct Member {
+pub(crate) struct Member {
     id: PeerId,
-    link: Link,
-    control: SendStream,
+    pub(crate) link: Link,
+    pub(crate) control: SendStream,
+    /// The compilers that the agent which it greeted lends.
+    pub(crate) compilers: Vec<Fingerprint>,
     _rest: (Endpoint, Arrivals, RecvStream),
 }
 
 impl Member {
     /// Joins the provider's mesh as an agent, then takes the agent's place.
-    fn admitted(desk: &Desk, name: &str) -> Arc<Identity> {
+    pub(crate) fn admitted(desk: &Desk, name: &str) -> Arc<Identity> {
         let mut agent = Agent::running(&desk.ground, name);
         desk.provider.pair_with(&agent);
         agent.stop();
         Arc::new(Identity::open(&agent.home.join("state")).unwrap())
     }
 
-    /// Connects to the provider and greets it, with the very records that the provider has.
-    async fn connect(desk: &Desk, identity: &Arc<Identity>) -> Self {
-        let provider = Identity::open(&desk.provider.home.join("state")).unwrap().peer();
+    /// Connects to an agent and greets it, with the very records that the agent has.
+    pub(crate) async fn connect(agent: &Agent, name: &str, identity: &Arc<Identity>) -> Self {
+        let peer = Identity::open(&agent.home.join("state")).unwrap().peer();
         let gate = Arc::new(Gate::default());
-        gate.allow([provider].into());
+        gate.allow([peer].into());
         let config = EndpointConfig { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
         let (endpoint, arrivals) = Endpoint::bind(&config, identity.clone(), gate).unwrap();
-        let address = desk.provider.address().parse().unwrap();
-        let link = endpoint.connect(address, Expect::Peer(provider)).await.unwrap();
+        let address = agent.address().parse().unwrap();
+        let link = endpoint.connect(address, Expect::Peer(peer)).await.unwrap();
         let (mut control, mut said) = link.conn.open_bi().await.unwrap();
         let mut hello = Hello {
             proto_min: version::OLDEST as u32,
@@ -171,7 +174,7 @@ impl Member {
             mesh: MeshId(Digest([0; 32])),
             set_digest: Digest([0; 32]),
             role: None,
-            name: "member".into(),
+            name: name.into(),
             host_tag: [0; 16],
             slots: 0,
             toolchains: vec![],
@@ -183,11 +186,12 @@ impl Member {
         control.write_all(&length[..frame::HEADER_BYTES]).await.unwrap();
         let theirs: Hello = stream::recv(&mut said, limits::HELLO_BYTES_MAX, SOON).await.unwrap();
         (hello.mesh, hello.set_digest) = (theirs.mesh, theirs.set_digest);
+        let compilers = theirs.toolchains;
         let bytes = frame::encode(&hello, limits::HELLO_BYTES_MAX).unwrap();
         control.write_all(&bytes[frame::HEADER_BYTES..]).await.unwrap();
         // What it says next it says to a link that stands.
         let _: Control = stream::recv(&mut said, limits::WELCOME_BYTES_MAX, SOON).await.unwrap();
-        Self { id: identity.peer(), link, control, _rest: (endpoint, arrivals, said) }
+        Self { id: identity.peer(), link, control, compilers, _rest: (endpoint, arrivals, said) }
     }
 
     async fn names(&self, content: &[u8]) -> Sender {
@@ -234,9 +238,9 @@ fn a_provider_gives_only_what_this_client_named_and_only_to_whom_it_granted() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (key, other) = (GrantKey([7; 32]), GrantKey([8; 32]));
-        let mut client = Member::connect(&desk, &client).await;
-        let asker = Member::connect(&desk, &asker).await;
-        let thief = Member::connect(&desk, &thief).await;
+        let mut client = Member::connect(&desk.provider, "clerk", &client).await;
+        let asker = Member::connect(&desk.provider, "asker", &asker).await;
+        let thief = Member::connect(&desk.provider, "thief", &thief).await;
         let names = client.names(named).await;
         assert_eq!(asker.fetches(client.id, key, named).await, None, "nothing was granted");
         client.grants(asker.id, key).await;

@@ -17,7 +17,7 @@ use std::{
 /// How long a compiler may take to be proved and sent, on a busy machine.
 const SENT_WITHIN: Duration = Duration::from_secs(240);
 /// A provider of this kind has no compiler but what others send.
-const BARE: &str = "compilers = \"none\"\n";
+pub(crate) const BARE: &str = "compilers = \"none\"\n";
 
 /// Files of compilers that came to an agent, whole: their inodes, by name.
 fn came(agent: &Agent) -> BTreeMap<String, u64> {
@@ -33,7 +33,7 @@ fn trees(agent: &Agent) -> usize {
 }
 
 /// Waits for that, compiling one unit after another; each ends well, wherever it is compiled.
-fn compile_until(desk: &Desk, line: &str, what: &str, mut look: impl FnMut() -> bool) {
+pub(crate) fn compile_until(desk: &Desk, line: &str, what: &str, mut look: impl FnMut() -> bool) {
     let end = Instant::now() + SENT_WITHIN;
     while !look() {
         assert!(Instant::now() < end, "{what}: not within {SENT_WITHIN:?}: {:?}", desk.last());
@@ -43,7 +43,7 @@ fn compile_until(desk: &Desk, line: &str, what: &str, mut look: impl FnMut() -> 
 }
 
 /// The same until the provider has compiled one.
-fn compile_until_there(desk: &Desk, line: &str) {
+pub(crate) fn compile_until_there(desk: &Desk, line: &str) {
     let before = desk.served();
     compile_until(desk, line, "no unit was compiled there", || desk.served() > before);
 }
@@ -53,7 +53,9 @@ fn a_machine_without_the_compiler_is_sent_it_and_makes_the_same_bytes() {
     let Some(mut desk) = Desk::configured(Ground::new(), BARE, "") else { return };
     desk.write("a.c", "#include <stdio.h>\nint main(void) { return puts(__FILE__); }\n");
     // Nobody waits for it.
-    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::ToolchainComing));
+    let comes = |desk: &Desk| desk.last().reason == Some(Reason::ToolchainComing);
+    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::NoMatch));
+    compile_until(&desk, "gcc -g -c a.c -o a.o", "it does not come", || comes(&desk));
     compile_until_there(&desk, "gcc -g -c a.c -o a.o");
     for flags in ["-O2", "-O0 -g", "-O2 -Wall -Wextra -MMD -MF a.d"] {
         desk.same_there(&format!("gcc {flags} -c a.c -o a.o"));

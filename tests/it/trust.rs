@@ -1,7 +1,7 @@
 //! Who gets in, and whose compiler counts.
 
 use crate::{
-    desk::{Where, desk},
+    desk::{Desk, Where, desk},
     env::{Agent, Ground, path_var, until},
 };
 use mesh::{
@@ -89,8 +89,9 @@ fn a_code_works_once() {
 }
 
 #[test]
-fn a_compiler_that_the_peer_has_not_stays_here() {
-    let Some(desk) = desk() else { return };
+fn a_compiler_that_the_peer_has_not_and_is_not_sent_stays_here() {
+    let Some(desk) = Desk::configured(Ground::new(), "", "toolchain_rate = 0\n") else { return };
+    desk.meet();
     desk.write("x.c", "int x;\n");
     // A wrapper is no compiler whose files are known.
     let wrapper = desk.write("wrapper/gcc", format!("#!/bin/sh\nexec {} \"$@\"\n", which("gcc").display()));

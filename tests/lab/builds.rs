@@ -15,7 +15,7 @@ const ABSEIL_UNITS: usize = 12;
 /// Of a hundred units, how many must have run elsewhere by the peers' own counters.
 const REMOTE_PERCENT_MIN: u64 = 95;
 /// The flags that every corpus is compiled with.
-const FLAGS: &[&str] = &["-O2 -MD", "-O0 -g -MD"];
+pub(crate) const FLAGS: &[&str] = &["-O2 -MD", "-O0 -g -MD"];
 
 /// A client that sees the corpora and two machines that do not.
 fn machines(account: Account) -> Option<crate::Turn> {
@@ -29,11 +29,11 @@ fn machines(account: Account) -> Option<crate::Turn> {
     Some(turn)
 }
 
-fn full() -> bool {
+pub(crate) fn full() -> bool {
     std::env::var_os("MESH_LAB_FULL").is_some_and(|value| value == "1")
 }
 
-fn limited(corpus: Corpus) -> Option<Vec<Unit>> {
+pub(crate) fn limited(corpus: Corpus) -> Option<Vec<Unit>> {
     let all = corpus.units().map_err(|why| crate::skip::<()>(&why)).ok()?;
     Some(match corpus {
         Corpus::Curl if !full() => build::spread(all, CURL_UNITS),
@@ -48,7 +48,7 @@ fn is_dear(corpus: Corpus, compilers: Compilers, flags: &str) -> bool {
 }
 
 #[track_caller]
-fn assert_remote(what: &str, nodes: &[Node<'_>], before: u64, units: usize) {
+pub(crate) fn assert_remote(what: &str, nodes: &[Node<'_>], before: u64, units: usize) {
     let count = served(nodes) - before;
     let enough = count * 100 >= units as u64 * REMOTE_PERCENT_MIN;
     let why = nodes[0].mesh(&["status"]);
@@ -97,7 +97,7 @@ fn abseil_compiles_the_same_as_an_ordinary_user() {
 }
 
 /// lua's own build in its own source folder; everything that lies there afterwards.
-fn make_lua(machine: &Machine, sources: &Path, prefix: &str, flags: &str) -> Made {
+pub(crate) fn make_lua(machine: &Machine, sources: &Path, prefix: &str, flags: &str) -> Made {
     let place = machine.outside("/home/dev/lua");
     let _ = std::fs::remove_dir_all(&place);
     machine.make_dir("/home/dev/lua");

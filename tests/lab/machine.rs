@@ -41,15 +41,23 @@ pub(crate) struct Spec {
     pub(crate) sees: Vec<PathBuf>,
     /// Cores that it may use, where control groups allow a limit.
     pub(crate) cores: Option<f64>,
+    /// Another root than the computer's own: this folder, read-only.
+    pub(crate) root: Option<PathBuf>,
 }
 
 impl Spec {
     pub(crate) fn new(name: &str, account: Account) -> Self {
-        Self { name: name.into(), account, sees: Vec::new(), cores: None }
+        Self { name: name.into(), account, sees: Vec::new(), cores: None, root: None }
     }
 
     pub(crate) fn sees(mut self, folder: &Path) -> Self {
         self.sees.push(folder.into());
+        self
+    }
+
+    /// On a root of its own, of which nothing is the computer's but processor and kernel.
+    pub(crate) fn root(mut self, folder: &Path) -> Self {
+        self.root = Some(folder.into());
         self
     }
 
@@ -122,6 +130,8 @@ pub(crate) struct Machine {
     /// Its first process, by the computer's numbers.
     init: u32,
     groups: Vec<PathBuf>,
+    /// Its root is not the computer's.
+    is_elsewhere: bool,
     _holder: Holder,
 }
 
@@ -149,6 +159,25 @@ for hidden in "$@"; do
     if [ -d "$hidden" ]; then mount -t tmpfs -o size=64k,mode=555 hidden "$hidden"; fi
 done
 cd /
+echo up
+cat >/dev/null"#;
+
+/// The same on another root, of which only `sh`, `umount` and `cat` must be there. `pivot_root` is this computer's.
+const INIT_ELSEWHERE: &str = r#"set -e
+hostname "$1"
+mount --make-rprivate /
+mkdir -p root tmp/left
+mount --bind "$2" root
+mount -o remount,bind,ro root
+for own in tmp run home; do mount --bind "$own" "root/$own"; done
+mount -t proc proc root/proc
+mount --rbind /dev root/dev
+mount --rbind /sys root/sys
+if [ -e root/etc/machine-id ]; then mount --bind machine-id root/etc/machine-id; fi
+cd root
+pivot_root . tmp/left
+cd /
+umount -l /tmp/left
 echo up
 cat >/dev/null"#;
 
@@ -236,10 +265,14 @@ impl Machine {
         let mut unshare = Command::new("unshare");
         unshare
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .args(["sh", "-c", INIT, "init", &spec.name])
-            .args(hidden)
-            .env("MESH_LAB_SEEN", words(&spec.sees))
             .current_dir(&files);
+        match &spec.root {
+            None => unshare
+                .args(["sh", "-c", INIT, "init", &spec.name])
+                .args(hidden)
+                .env("MESH_LAB_SEEN", words(&spec.sees)),
+            Some(root) => unshare.args(["sh", "-c", INIT_ELSEWHERE, "init", &spec.name]).arg(root),
+        };
         let holder = Holder::start(unshare)?;
         let init = child_of(holder.child.id()).ok_or("its first process is not there")?;
         let address = format!("{NET}.{}", number + 1);
@@ -258,7 +291,9 @@ impl Machine {
             Some(cores) => limit_cores(&format!("{}-{}", std::process::id(), spec.name), cores),
             None => Vec::new(),
         };
-        Ok(Self { name: spec.name.clone(), address, account: spec.account, files, init, groups, _holder: holder })
+        let is_elsewhere = spec.root.is_some();
+        let (name, account) = (spec.name.clone(), spec.account);
+        Ok(Self { name, address, account, files, init, groups, is_elsewhere, _holder: holder })
     }
 
     /// Whether a quota holds here.
@@ -430,11 +465,24 @@ impl Order<'_> {
         let group = self.machine.groups.first().map(|group| group.join("cgroup.procs")).unwrap_or_default();
         let mut command = Command::new("sh");
         command.args(["-c", JOIN, "sh"]).arg(group).args(["nsenter", "-t", &self.machine.init.to_string()]);
-        command.args(["--net", "--mount", "--uts", "--ipc", "--pid", "--"]);
-        if self.machine.account == Account::Ordinary {
-            let id = ORDINARY_ID.to_string();
-            command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"]);
-        }
+        command.args(["--net", "--mount", "--uts", "--ipc", "--pid"]);
+        let (is_ordinary, id) = (self.machine.account == Account::Ordinary, ORDINARY_ID.to_string());
+        match (is_ordinary, self.machine.is_elsewhere) {
+            (false, _) => command.arg("--"),
+            (true, false) => command.args([
+                "--",
+                "setpriv",
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--",
+            ]),
+            // Its root has few programs.
+            (true, true) => command.args(["--setuid", &id, "--setgid", &id, "--"]),
+        };
         command.args(["sh", "-c", GO, "sh"]).arg(&self.cwd).args(&self.argv);
         command.env_clear().envs(&self.env);
         command

@@ -4,9 +4,10 @@
 //! - `corpora`   the sources of real projects, pinned and fetched
 //! - `build`     lists of compiles, run with and without the launcher, compared byte by byte
 //! - `reference` what the local compilers make, kept from run to run
+//! - `roots`     other roots than the computer's: without a compiler, of another release
 //! - `itself`    that these do what they say
 //! - `agents`    agents on machines, joined and counted
-//! - `joining`, `builds`, `faults`   the claims
+//! - `joining`, `builds`, `elsewhere`, `faults`   the claims
 //!
 //! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
@@ -15,11 +16,13 @@ mod agents;
 mod build;
 mod builds;
 mod corpora;
+mod elsewhere;
 mod faults;
 mod itself;
 mod joining;
 mod machine;
 mod reference;
+mod roots;
 
 use machine::{Lab, Spec};
 use std::path::PathBuf;

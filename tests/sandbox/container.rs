@@ -21,8 +21,6 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::escape::NONE;
-
 /// What Docker gives root in a container by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 /// net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 const DOCKER: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
@@ -203,18 +201,20 @@ fn the_lowest_users_do_as_well() {
 fn it_is_a_user_of_its_own_with_nothing_open_and_cannot_go_back() {
     needs_root!();
     in_container(DOCKER, || {
-        assert_eq!(attempted(NONE, own_attempt(), &["descriptors"]).1, "0 1 2 \n");
-        let (_, who) = attempted(NONE, own_attempt(), &["who"]);
+        assert_eq!(attempted(Without::default(), own_attempt(), &["descriptors"]).1, "0 1 2 \n");
+        let (_, who) = attempted(Without::default(), own_attempt(), &["who"]);
         let ids: Vec<u32> = who.split_whitespace().map(|word| word.parse().unwrap()).collect();
         assert!(ids[..3].iter().all(|id| *id >= FIRST_USER && *id == ids[0]) && ids[3] == 0, "{who}");
-        let open = Without { seccomp: true, landlock: true, read_only: true, limits: true, ..NONE };
-        for without in [NONE, open] {
+        let open = Without { seccomp: true, landlock: true, read_only: true, limits: true, ..Without::default() };
+        for without in [Without::default(), open] {
             for back in ["root", "leave", "parent"] {
                 let (code, text) = attempted(without, own_attempt(), &[back]);
                 assert!(code == 1 && text.contains("Operation not permitted"), "{back}: {text}");
             }
         }
-        assert_eq!(attempted(NONE, attempt().unwrap(), &["environment"]).1, "none\n");
+        // The user it is that keeps it there.
+        assert_eq!(attempted(Without { own_user: true, ..open }, own_attempt(), &["leave"]).0, 0);
+        assert_eq!(attempted(Without::default(), attempt().unwrap(), &["environment"]).1, "none\n");
     });
 }
 
@@ -227,8 +227,8 @@ fn it_sees_its_own_root_and_writes_its_outputs_alone() {
     let secret = secret.to_str().unwrap();
     in_container(DOCKER, || {
         let program = attempt().unwrap();
-        let open = Without { seccomp: true, landlock: true, ..NONE };
-        for without in [NONE, open] {
+        let open = Without { seccomp: true, landlock: true, ..Without::default() };
+        for without in [Without::default(), open] {
             for path in [secret, "/etc/shadow", "/proc/self/status", "/proc/1/environ", "/sys/kernel/notes"] {
                 assert_eq!(
                     attempted(without, program, &["read", path]),
@@ -244,14 +244,14 @@ fn it_sees_its_own_root_and_writes_its_outputs_alone() {
             }
         }
         let listed = |path| {
-            let (_, text) = attempted(NONE, program, &["list", path]);
+            let (_, text) = attempted(Without::default(), program, &["list", path]);
             let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
             names.sort_unstable();
             names.join(" ")
         };
         assert_eq!(listed("/"), "dev out proc program tmp");
         assert_eq!((listed("/proc"), listed("/dev")), (String::new(), "full null random urandom zero".into()));
-        assert_eq!(attempted(NONE, own_attempt(), &["null"]).0, 0);
+        assert_eq!(attempted(Without::default(), own_attempt(), &["null"]).0, 0);
         assert_eq!(attempted(open, program, &["device", "/out/null"]).0, 1);
     });
     assert!(Command::new(attempt().unwrap()).args(["read", secret]).output().unwrap().status.success());
@@ -265,23 +265,33 @@ fn it_reaches_no_network_and_no_namespace() {
     let name = format!("mesh-container-{}", std::process::id());
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
-    let neither = Without { seccomp: true, landlock: true, ..NONE };
+    let neither = Without { seccomp: true, landlock: true, ..Without::default() };
     in_container(DOCKER, || {
         let program = attempt().unwrap();
         for (attempt, with) in [("tcp", &port), ("abstract", &name)] {
-            let (code, text) = attempted(NONE, program, &[attempt, with]);
+            let (code, text) = attempted(Without::default(), program, &[attempt, with]);
             assert_eq!((code, text.as_str()), (1, "socket: Operation not permitted\n"));
             // No namespace is behind it: the filter it is that holds here.
             assert_eq!(attempted(neither, program, &[attempt, with]).0, 0, "{attempt}");
         }
         for attempt in ["ptrace", "mount", "mount_directly", "clone"] {
-            assert_eq!(attempted(NONE, program, &[attempt]).0, 1, "{attempt}");
+            assert_eq!(attempted(Without::default(), program, &[attempt]).0, 1, "{attempt}");
         }
-        let calls = [libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget, libc::SYS_mq_open, libc::SYS_keyctl];
+        let calls = [
+            libc::SYS_shmget,
+            libc::SYS_msgget,
+            libc::SYS_semget,
+            libc::SYS_mq_open,
+            libc::SYS_keyctl,
+            // The toolchain's files are the same inodes for all jobs.
+            libc::SYS_inotify_init1,
+        ];
         let calls = calls.map(|call| call.to_string());
         let args: Vec<&str> = std::iter::once("calls").chain(calls.iter().map(String::as_str)).collect();
-        let (_, text) = attempted(NONE, program, &args);
+        let (_, text) = attempted(Without::default(), program, &args);
         assert!(text.lines().all(|line| line.ends_with(" 1")), "{text}");
+        let (_, text) = attempted(Without { seccomp: true, ..Without::default() }, program, &args);
+        assert!(text.lines().filter(|line| !line.ends_with(" 1")).count() >= 4, "{text}");
     });
 }
 
@@ -302,7 +312,7 @@ fn it_touches_no_process_of_another_job_or_of_this_machine() {
                 std::thread::sleep(Duration::from_millis(100));
                 (found.len() == 3 && found == processes_with(&format!("/out/{marker}"))).then_some(found)
             });
-            let open = Without { seccomp: true, landlock: true, read_only: true, limits: true, ..NONE };
+            let open = Without { seccomp: true, landlock: true, read_only: true, limits: true, ..Without::default() };
             for pid in theirs.iter().map(|pid| pid.as_raw_nonzero().get()).chain([victim.id().cast_signed()]) {
                 let pid = pid.to_string();
                 for attempt in ["signal", "slow"] {
@@ -310,7 +320,7 @@ fn it_touches_no_process_of_another_job_or_of_this_machine() {
                     assert!(code == 1 && text.contains("Operation not permitted"), "{attempt}: {text}");
                 }
                 // With Landlock it is not told apart from one that does not exist, or is refused all the same.
-                assert_eq!(attempted(NONE, own_attempt(), &["signal", &pid]).0, 1);
+                assert_eq!(attempted(Without::default(), own_attempt(), &["signal", &pid]).0, 1);
             }
             // All that it may signal is itself, and the end of its own job ends no other.
             assert_eq!(attempted(open, own_attempt(), &["everybody"]), (0, "still\n".into()));
@@ -413,16 +423,16 @@ fn whatever_it_made_is_removed_and_what_it_may_use_is_bounded() {
             let finished = alone.run().unwrap();
             String::from_utf8_lossy(&finished.text[0].bytes).trim().parse::<u64>().unwrap()
         };
-        assert!((64..=128).contains(&forks(NONE)));
-        assert_eq!(forks(Without { limits: true, ..NONE }), 300);
+        assert!((64..=128).contains(&forks(Without::default())));
+        assert_eq!(forks(Without { limits: true, ..Without::default() }), 300);
         let eaten = |without| {
             let mut alone = alone(attempt().unwrap(), &["eat", "256"]);
             alone.policy.limits.memory_bytes = 128 << 20;
             alone.policy.without = without;
             result(&alone.run().unwrap()).1.trim().parse::<u64>().unwrap()
         };
-        assert!((1..=128).contains(&eaten(NONE)));
-        assert_eq!(eaten(Without { limits: true, ..NONE }), 256);
+        assert!((1..=128).contains(&eaten(Without::default())));
+        assert_eq!(eaten(Without { limits: true, ..Without::default() }), 256);
     });
 }
 
@@ -442,9 +452,9 @@ fn a_job_that_fills_the_disk_is_ended() {
             alone.policy.without = without;
             alone.run().map(|finished| result(&finished))
         };
-        let ended = fill(NONE).unwrap_err();
+        let ended = fill(Without::default()).unwrap_err();
         assert!(matches!(ended, SandboxError::Setup { step: Step::Place, .. }), "{ended}");
-        assert_eq!(fill(Without { limits: true, ..NONE }).unwrap(), (0, "64\n".into()));
+        assert_eq!(fill(Without { limits: true, ..Without::default() }).unwrap(), (0, "64\n".into()));
     });
 }
 
@@ -523,4 +533,47 @@ fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(5));
     }
     panic!("it never came");
+}
+
+/// `mesh doctor` as who `prepare` makes it, in a container with these capabilities: its exit code and its checks.
+fn doctor(capabilities: &[u32], prepare: impl Fn(&mut Command) + Send + Sync) -> (Option<i32>, serde_json::Value) {
+    let dir = tempfile::tempdir().unwrap();
+    // The program may lie where other users cannot go.
+    let program = dir.path().join("mesh");
+    std::fs::copy(mesh(), &program).unwrap();
+    let own = dir.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let output = in_container(capabilities, || {
+        let mut command = Command::new(&program);
+        command.args(["doctor", "--json"]).env("MESH_DIR", &own).current_dir("/");
+        prepare(&mut command);
+        command.output().unwrap()
+    });
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn the_doctor_names_the_rung_or_what_is_in_its_way_and_the_remedy() {
+    use std::os::unix::process::CommandExt;
+    needs_root!();
+    let of = |said: &serde_json::Value, id: &str| {
+        let checks = said["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["id"] == id).unwrap_or_else(|| panic!("no {id} in {said}"));
+        ["level", "text", "hint"].map(|key| found[key].as_str().unwrap().to_owned())
+    };
+    let (code, said) = doctor(DOCKER, |_| {});
+    let [level, text, _] = of(&said, "sandbox");
+    assert!(code == Some(0) && level == "ok" && text.starts_with("a changed root"), "{said}");
+    let (code, said) = doctor(&[0, 1, 3, 6, 7, 8], |_| {});
+    let [level, text, hint] = of(&said, "sandbox");
+    assert!(code == Some(5) && level == "fail" && text.contains("CAP_SYS_CHROOT"), "{said}");
+    assert!(hint.ends_with("mesh setup container"), "{hint}");
+    let (code, said) = doctor(DOCKER, |command| {
+        command.uid(1000).gid(1000);
+    });
+    let [level, text, hint] = of(&said, "sandbox");
+    assert!(code == Some(5) && level == "fail" && text.contains("namespaces"), "{said}");
+    assert!(hint.ends_with("mesh setup container"), "{hint}");
 }

@@ -119,7 +119,7 @@ static int read_shared_memory(const char *key) {
 
 /* Not attempts, but what a test needs beside them: shared memory that all may read, and its removal. */
 static int share(const char *key, const char *hex) {
-    int id = shmget((key_t)atoi(key), 4096, IPC_CREAT | IPC_EXCL | 0444);
+    int id = shmget((key_t)atoi(key), 4096, IPC_CREAT | IPC_EXCL | 0644);
     char *memory = id < 0 ? (void *)-1 : shmat(id, NULL, 0);
     if (memory == (void *)-1) return refused("shared memory");
     unsigned byte;

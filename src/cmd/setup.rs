@@ -1,0 +1,75 @@
+//! `mesh setup`: what is needed to run mesh elsewhere, to be copied (DO).
+
+use super::failure::{Failure, out_raw};
+use crate::{
+    cli::{Setup, SetupFor},
+    env,
+    net::endpoint::PORT,
+    sandbox::needs::CAPABILITIES,
+};
+
+/// Where the container keeps its files.
+const DIR: &str = "/var/lib/mesh";
+/// What the image and the container are called.
+const NAME: &str = "mesh-worker";
+
+pub(super) fn run(args: &Setup) -> Result<u8, Failure> {
+    match args.what {
+        SetupFor::Container => out_raw(&container()),
+    }
+    Ok(0)
+}
+
+/// The container's file and the commands. The jobs' sandbox needs root in it, with what is listed and no more.
+fn container() -> String {
+    let needs: Vec<String> = CAPABILITIES.iter().map(|one| format!("#   {:<12} {}", one.name, one.why)).collect();
+    let added: Vec<String> = CAPABILITIES.iter().map(|one| format!("    --cap-add {} \\", one.name)).collect();
+    format!(
+        "# A worker that lends the compilers of its distribution, for a shell in a folder with the programs mesh and mesh-cc.
+cat > Containerfile <<'END'
+FROM debian:stable-slim
+RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ clang && rm -rf /var/lib/apt/lists/*
+COPY mesh mesh-cc /usr/bin/
+ENV {var}={DIR}
+VOLUME {DIR}
+EXPOSE {PORT}/udp
+STOPSIGNAL SIGTERM
+HEALTHCHECK CMD [\"mesh\", \"status\"]
+ENTRYPOINT [\"mesh\", \"agent\"]
+END
+docker build -t {NAME} -f Containerfile .
+
+# Of root's powers it has these alone, and no job has any:
+{needs}
+# The cache is in memory, where a job's files cost least; the volume keeps the machine's key.
+docker run -d --name {NAME} --restart unless-stopped \\
+    --cap-drop ALL \\
+{added}
+    --security-opt no-new-privileges \\
+    --tmpfs {DIR}/cache:exec,dev,mode=0700,size=8g \\
+    -v {NAME}:{DIR} -p {PORT}:{PORT}/udp {NAME}
+
+# Whether it can serve; and its way into the mesh, with the code that mesh pair shows on another machine.
+docker exec {NAME} mesh doctor
+docker exec -it {NAME} mesh join CODE@HOST
+",
+        var = env::DIR,
+        needs = needs.join("\n"),
+        added = added.join("\n"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_give_what_the_sandbox_needs_and_nothing_else() {
+        let text = container();
+        let added: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("--cap-add ")).collect();
+        let needed: Vec<String> = CAPABILITIES.iter().map(|one| format!("{} \\", one.name)).collect();
+        assert_eq!(added, needed);
+        assert_eq!(text.matches("--cap-drop ALL").count(), 1);
+        assert!(!text.contains("--privileged") && !text.contains("SYS_ADMIN"));
+    }
+}
