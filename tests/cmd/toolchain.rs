@@ -43,8 +43,8 @@ fn known(looked_at: Option<&str>) -> Toolchains {
     }
 }
 
-fn arrivals(state: ArrivalState) -> Tell {
-    Tell::Arrivals(vec![ArrivalRow { id: GCC.to_owned(), peer: "tower".to_owned(), state }])
+fn arrivals(peer: &str, state: ArrivalState) -> Tell {
+    Tell::Arrivals(vec![ArrivalRow { id: GCC.to_owned(), peer: peer.to_owned(), state }])
 }
 
 /// An agent that knows gcc, under two names.
@@ -80,18 +80,18 @@ fn agent(ask: &Ask) -> Vec<Tell> {
             vec![Tell::Failed { code: 1, text: format!("{peer} is not connected. See: mesh peers") }]
         }
         Ask::Push { peer: Some(peer), .. } if peer == "nas" => vec![
-            arrivals(ArrivalState::Refused("it has no room for it".to_owned())),
+            arrivals("nas", ArrivalState::Refused("it has no room for it".to_owned())),
             Tell::Failed { code: 7, text: "0 of 1 compiler arrived; 1 refused, for the reason above".to_owned() },
         ],
         Ask::Push { .. } => {
-            let coming = |have: u64| arrivals(ArrivalState::Coming { have: have << 20, of: 49 << 20 });
+            let coming = |have: u64| arrivals("tower", ArrivalState::Coming { have: have << 20, of: 49 << 20 });
             vec![
-                arrivals(ArrivalState::Told),
+                arrivals("tower", ArrivalState::Told),
                 coming(1),
                 coming(2),
                 coming(3),
                 coming(20),
-                arrivals(ArrivalState::There),
+                arrivals("tower", ArrivalState::There),
                 Tell::Finished(String::new()),
             ]
         }
