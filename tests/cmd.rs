@@ -5,6 +5,8 @@
 #[cfg(target_os = "linux")]
 #[path = "cmd/install.rs"]
 mod install;
+#[path = "cmd/toolchain.rs"]
+mod toolchain;
 
 use mesh::{
     agent::wire::{ASK_BYTES_MAX, Ask, TELL_BYTES_MAX, Tell},

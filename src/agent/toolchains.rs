@@ -66,8 +66,7 @@ fn id(fingerprint: &Fingerprint) -> String {
 
 /// A short name for people of a compiler of which there is but the manifest.
 fn label(manifest: &Manifest) -> String {
-    let is_cxx = manifest.driver.name().windows(2).any(|pair| pair == b"++");
-    let name = match (take::family(manifest), is_cxx) {
+    let name = match (take::family(manifest), toolchain::is_cxx(manifest)) {
         (Some(Family::Gcc), false) => "gcc",
         (Some(Family::Gcc), true) => "g++",
         (Some(Family::Clang), false) => "clang",
@@ -118,12 +117,11 @@ fn not_sending(agent: &Agent) -> Option<String> {
 }
 
 /// `mesh toolchain`.
-pub(super) async fn list(agent: &Arc<Agent>, look: Option<Look>) -> Tell {
+pub(super) async fn list(agent: &Arc<Agent>, wanted: Option<Look>) -> Tell {
     let listed = blocking(agent, move |agent| {
-        if let Some(Look { program, cwd, path_var }) = look {
-            // What is not one is among the refused, with the reason.
-            let _ = agent.registry.lookup(&program, &cwd, &path_var, Instant::now());
-        }
+        // What is none is among the refused, with the reason.
+        let look = |Look { program, cwd, path_var }| agent.registry.lookup(&program, &cwd, &path_var, Instant::now());
+        let looked_at = wanted.map(look).and_then(Result::ok).map(|found| id(&found.fingerprint));
         let links = agent.links.all();
         let providers = links.iter().filter(|link| link.load().slots > 0).map(|link| link.name()).collect();
         let refused = agent.registry.refused().into_iter();
@@ -132,7 +130,8 @@ pub(super) async fn list(agent: &Arc<Agent>, look: Option<Look>) -> Tell {
             reason: one.reason,
             why: one.why,
         });
-        Toolchains { known: rows(agent), refused: refused.collect(), providers, not_sending: not_sending(agent) }
+        let (known, not_sending) = (rows(agent), not_sending(agent));
+        Toolchains { known, refused: refused.collect(), providers, not_sending, looked_at }
     });
     listed.await.map_or_else(|tell| tell, |all| Tell::Toolchains(Box::new(all)))
 }
@@ -141,8 +140,13 @@ pub(super) async fn list(agent: &Arc<Agent>, look: Option<Look>) -> Tell {
 fn rows(agent: &Agent) -> Vec<ToolchainRow> {
     let own = own(agent);
     let mut rows: Vec<ToolchainRow> = own.iter().map(|one| own_row(agent, one)).collect();
-    let is_own = |fingerprint| own.iter().any(|one| one.fingerprint == fingerprint);
-    rows.extend(sent(agent).iter().filter(|(f, _)| !is_own(*f)).map(|(f, sent)| sent_row(agent, f, sent)));
+    for (fingerprint, sent) in sent(agent) {
+        // This machine may have come by the same one since.
+        match own.iter().position(|one| one.fingerprint == fingerprint) {
+            Some(at) => (rows[at].from, rows[at].used_ms) = (Some(sent.from), Some(sent.used_ms)),
+            None => rows.push(sent_row(agent, &fingerprint, &sent)),
+        }
+    }
     rows
 }
 
@@ -316,8 +320,13 @@ async fn compare(agent: &Arc<Agent>, name: &str, ids: &[String]) -> Result<Why, 
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let silent = if lacking.is_empty() { 0 } else { small(there.len() - theirs.len()) };
     let (looking, there) = (link.clone(), small(there.len()));
+    let has: Vec<_> = own.iter().filter(|one| link.has(&one.fingerprint)).cloned().collect();
     let lacking = blocking(agent, move |agent| {
-        lacking.iter().map(|one| why_row(agent, &looking, one, &theirs)).collect::<Vec<_>>()
+        let of = |ours: &Arc<Toolchain>| {
+            let also = has.iter().find(|one| (&one.real, one.label()) == (&ours.real, ours.label()));
+            WhyRow { also: also.map(|one| one.driver.as_bytes().to_vec()), ..why_row(agent, &looking, ours, &theirs) }
+        };
+        lacking.iter().map(of).collect::<Vec<_>>()
     });
     Ok(Why { peer: link.name(), asked: small(asked), there, silent, lacking: lacking.await? })
 }
@@ -349,6 +358,8 @@ fn why_row(agent: &Agent, link: &Link, ours: &Toolchain, theirs: &[Arc<Manifest>
         id: id(&ours.fingerprint),
         label: ours.label(),
         driver: ours.driver.as_bytes().to_vec(),
+        real: ours.real.as_bytes().to_vec(),
+        also: None,
         nearest,
         outlook,
         can_be_sent,

@@ -21,6 +21,8 @@ use std::{
     time::Duration,
 };
 
+/// The names by which builds run compilers.
+const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 /// A compiler that is not known is asked some twenty questions, and a hundred megabytes of it are read.
 const LOOK_TIME: Duration = Duration::from_secs(60);
 /// The other machine describes its compilers within this time.
@@ -70,18 +72,12 @@ fn known(places: &Places, look: Option<Look>) -> Result<Toolchains, Failure> {
     }
 }
 
-/// The compilers that a person means, of which there is at least one. What the agent does not know yet it looks at.
+/// The compilers that a person means, of which there is at least one: that which a build would run by this name from
+/// here, else those that are called so.
 fn named(places: &Places, typed: &OsStr) -> Result<Vec<ToolchainRow>, Failure> {
     let name = full(typed)?;
-    let found = |all: &Toolchains| toolchains::chosen(all, &name).into_iter().cloned().collect::<Vec<ToolchainRow>>();
-    let rows = found(&known(places, None)?);
-    if !rows.is_empty() {
-        return Ok(rows);
-    }
-    let path_var = std::env::var_os("PATH").unwrap_or_default().into_vec();
-    let cwd = std::env::current_dir().unwrap_or_default().into_os_string().into_vec();
-    let all = known(places, Some(Look { program: name.clone(), cwd, path_var }))?;
-    let rows = found(&all);
+    let all = looked(places, &name)?;
+    let rows = meant(&all, &name);
     if !rows.is_empty() {
         return Ok(rows);
     }
@@ -90,6 +86,20 @@ fn named(places: &Places, typed: &OsStr) -> Result<Vec<ToolchainRow>, Failure> {
     match all.refused.iter().find(|one| is_meant(&one.program)) {
         Some(one) => Err(Failure::new(format!("{shown} is not used as a compiler: {}", told(&one.why)))),
         None => Err(Failure::new(format!("no compiler is called {shown} here. See: mesh toolchain"))),
+    }
+}
+
+/// What is known after the agent has looked at the program of this name.
+fn looked(places: &Places, name: &[u8]) -> Result<Toolchains, Failure> {
+    let path_var = std::env::var_os("PATH").unwrap_or_default().into_vec();
+    let cwd = std::env::current_dir().unwrap_or_default().into_os_string().into_vec();
+    known(places, Some(Look { program: name.to_vec(), cwd, path_var }))
+}
+
+fn meant(all: &Toolchains, name: &[u8]) -> Vec<ToolchainRow> {
+    match all.known.iter().find(|row| Some(&row.id) == all.looked_at.as_ref()) {
+        Some(row) => vec![row.clone()],
+        None => toolchains::chosen(all, name).into_iter().cloned().collect(),
     }
 }
 
@@ -146,7 +156,7 @@ fn why(places: &Places, peer: &OsStr, name: Option<&OsStr>, json: bool) -> Resul
 fn push(places: &Places, name: Option<&OsStr>, to: Option<&str>) -> Result<u8, Failure> {
     let rows = match name {
         Some(name) => named(places, name)?,
-        None => toolchains::usual(&known(places, None)?).into_iter().cloned().collect(),
+        None => usual(places)?,
     };
     if rows.is_empty() {
         let text = "no compiler with a usual name is known here. Name one: mesh toolchain push /opt/x/bin/gcc";
@@ -167,6 +177,17 @@ fn push(places: &Places, name: Option<&OsStr>, to: Option<&str>) -> Result<u8, F
             _ => return Err(foreign()),
         }
     }
+}
+
+/// The compilers that builds run by their usual names.
+fn usual(places: &Places) -> Result<Vec<ToolchainRow>, Failure> {
+    let mut rows: Vec<ToolchainRow> = Vec::new();
+    for name in USUAL_NAMES {
+        let all = looked(places, name.as_bytes())?;
+        let found = all.known.iter().find(|row| Some(&row.id) == all.looked_at.as_ref());
+        rows.extend(found.filter(|found| rows.iter().all(|row| row.id != found.id)).cloned());
+    }
+    Ok(rows)
 }
 
 /// What a line of progress calls a compiler.

@@ -64,19 +64,26 @@ pub fn differences(here: &Manifest, there: &Manifest) -> Vec<Difference> {
 }
 
 /// Which of these a person would compare with `ours`: one that is run by the same path, else by the same name, else one
-/// of its family for its target; of several, that with the fewest differences. `None` if nothing is like it.
+/// of its family and language for its target; of several, that with the fewest differences. `None` if nothing is like it.
 #[must_use]
 pub fn most_similar<'a>(ours: &Manifest, theirs: impl IntoIterator<Item = &'a Manifest>) -> Option<&'a Manifest> {
     let fact = |m: &Manifest, label: &str| m.fact(label).map(<[u8]>::to_vec);
     let likeness = |theirs: &Manifest| {
         let same = |label| fact(ours, label) == fact(theirs, label);
         let (path, name) = (ours.driver == theirs.driver, ours.driver.name() == theirs.driver.name());
-        let kind = u8::from(same(TARGET_FACT)) + u8::from(same(FAMILY_FACT));
-        (path || name || kind == 2).then_some((path, name, kind, same(VERSION_FACT)))
+        let language = is_cxx(ours) == is_cxx(theirs);
+        let kind = u8::from(same(TARGET_FACT)) + u8::from(same(FAMILY_FACT)) + u8::from(language);
+        (path || name || kind == 3).then_some((path, name, kind, same(VERSION_FACT)))
     };
     let liked = theirs.into_iter().filter_map(|theirs| Some((likeness(theirs)?, theirs)));
     let by = |(likeness, theirs): &(_, &'a Manifest)| (*likeness, Reverse(differences(ours, theirs).len()));
     liked.max_by_key(by).map(|(_, theirs)| theirs)
+}
+
+/// Whether it is called as compilers for C++ are.
+#[must_use]
+pub fn is_cxx(manifest: &Manifest) -> bool {
+    manifest.driver.name().windows(2).any(|pair| pair == b"++")
 }
 
 /// The keys whose values are not the same on both sides, in order.
@@ -254,5 +261,22 @@ mod tests {
         let long = said(&with("é".repeat(100).as_bytes()), &with(b"short")).remove(0);
         assert!(long.len() < 200 && long.ends_with("…\" here and \"short\" there"), "{long}");
         assert_eq!(said(&with(&[0xff; 4]), &with(b"text")), ["f: not the same"]);
+    }
+
+    #[test]
+    fn the_most_similar_one_is_that_of_the_same_path_then_name_then_kind() {
+        let facts: &[(&str, &[u8])] = &[("family", b"gcc"), ("target", b"x"), ("version", b"12")];
+        let other: &[(&str, &[u8])] = &[("family", b"clang"), ("target", b"x"), ("version", b"12")];
+        let ours = manifest("/usr/bin/gcc", facts, vec![file("/a", "1", true), file("/b", "1", true)]);
+        let path = manifest("/usr/bin/gcc", other, vec![]);
+        let name = manifest("/opt/bin/gcc", other, vec![]);
+        let near = manifest("/opt/bin/gcc-12", facts, vec![file("/a", "1", true)]);
+        let far = manifest("/opt/bin/x-gcc", facts, vec![]);
+        let cxx = manifest("/usr/bin/g++", facts, vec![]);
+        let of = |theirs: &[&Manifest]| most_similar(&ours, theirs.iter().copied()).map(|m| m.driver.clone());
+        assert_eq!(of(&[&near, &name, &path, &cxx]), Some(path.driver.clone()));
+        assert_eq!(of(&[&near, &name, &cxx]), Some(name.driver.clone()));
+        assert_eq!(of(&[&far, &near, &cxx]), Some(near.driver.clone()));
+        assert_eq!(of(&[&cxx, &manifest("/usr/bin/clang", other, vec![])]), None);
     }
 }

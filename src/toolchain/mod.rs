@@ -26,7 +26,7 @@ mod walk;
 
 pub use ask::{Answer, AskError, compile};
 pub(crate) use differences::TARGET_FACT;
-pub use differences::{Difference, differences, most_similar};
+pub use differences::{Difference, differences, is_cxx, most_similar};
 pub use native::native_trace;
 pub use registry::{LookupError, MeshBinary, Refused, Registry, Toolchain};
 pub use search::{SearchDirs, Searcher, relevant, system_dirs};

@@ -133,6 +133,8 @@ pub struct Toolchains {
     pub providers: Vec<String>,
     /// Why no compiler is sent from here; `None` if they are.
     pub not_sending: Option<String>,
+    /// The [`ToolchainRow::id`] of the compiler that the person meant, if one was asked for by a name or path and found.
+    pub looked_at: Option<String>,
 }
 
 /// One compiler: one fingerprint.
@@ -288,6 +290,10 @@ pub struct WhyRow {
     pub label: String,
     /// The path by which it is run here.
     pub driver: Vec<u8>,
+    /// The file behind that path.
+    pub real: Vec<u8>,
+    /// Another path by which it is run, under which the other machine has it.
+    pub also: Option<Vec<u8>>,
     /// The most similar one that the other machine has.
     pub nearest: Option<Nearest>,
     /// What becomes of it: a sentence without its full stop.

@@ -13,13 +13,11 @@ use serde_json::{Value, json};
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
 /// Names of one compiler that are shown where others of it are, number.
-const NAMES_SHOWN: usize = 4;
+const NAMES_SHOWN: usize = 3;
 /// Of a fact or a reason, what is shown, characters.
 const SHOWN_CHARS_MAX: usize = 160;
 /// So many digits of an id, at least, name a compiler.
 const ID_DIGITS_MIN: usize = 4;
-/// The names by which builds run compilers.
-const USUAL_NAMES: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++"];
 
 const LIST: &[Column] = &[
     words("ID"),
@@ -83,15 +81,6 @@ pub fn chosen<'a>(list: &'a Toolchains, name: &[u8]) -> Vec<&'a ToolchainRow> {
     fits.iter().map(all).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
-/// This machine's own compilers that builds run by their usual names.
-#[must_use]
-pub fn usual(list: &Toolchains) -> Vec<&ToolchainRow> {
-    let is_usual = |row: &&ToolchainRow| {
-        row.from.is_none() && row.is_lent && USUAL_NAMES.iter().any(|name| split(&row.driver).1 == name.as_bytes())
-    };
-    list.known.iter().filter(is_usual).collect()
-}
-
 /// Compilers that are one file under several names and stand alike.
 #[derive(Debug)]
 struct Group<'a>(Vec<&'a ToolchainRow>);
@@ -101,12 +90,13 @@ impl<'a> Group<'a> {
         self.0[0]
     }
 
-    /// The names, the shortest first: whole paths where the directory is another.
+    /// The paths by which it is run.
     fn run_as(&self) -> String {
-        if let Some(from) = &self.first().from {
-            return format!("{}, sent by {}", text(&self.first().driver), sanitised(from));
+        let paths = names(&self.0.iter().map(|row| row.driver.as_slice()).collect::<Vec<_>>());
+        match &self.first().from {
+            Some(from) => format!("{paths}, sent by {}", sanitised(from)),
+            None => paths,
         }
-        names(self.0.iter().map(|row| row.driver.as_slice()))
     }
 
     fn id(&self) -> String {
@@ -115,19 +105,39 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Paths in one line: of those in the directory of the one before, the last name.
-fn names<'a>(paths: impl Iterator<Item = &'a [u8]>) -> String {
-    let (mut out, mut before) = (Vec::new(), None);
-    let paths: Vec<&[u8]> = paths.collect();
-    for path in paths.iter().take(NAMES_SHOWN) {
-        let (dir, name) = split(path);
-        out.push(if before == Some(dir) { text(name) } else { text(path) });
-        before = Some(dir);
+/// In which order a person names the paths of one compiler: first that which its label says, and the short ones; a
+/// directory with a long name is no link to another.
+fn familiar<'a>(label: &str, driver: &'a [u8]) -> (bool, usize, std::cmp::Reverse<usize>, &'a [u8]) {
+    let (dir, name) = split(driver);
+    let is_label = label.split(' ').next().is_some_and(|word| word.as_bytes() == name);
+    (!is_label, name.len(), std::cmp::Reverse(dir.len()), driver)
+}
+
+/// Paths in one line, the first whole; of others, what is not said by it.
+fn names(paths: &[&[u8]]) -> String {
+    let Some((main, first)) = paths.first().map(|path| split(path)) else { return String::new() };
+    let here: Vec<&[u8]> =
+        paths.iter().map(|path| split(path)).filter(|(dir, _)| *dir == main).map(|at| at.1).collect();
+    let mut out = vec![format!("{}{}", text(main), text(first))];
+    out.extend(here.iter().skip(1).map(|name| text(name)));
+    let (mut others, mut also): (Vec<String>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (dir, name) in paths.iter().map(|path| split(path)).filter(|(dir, _)| *dir != main) {
+        if !here.contains(&name) {
+            others.push(format!("{}{}", text(dir), text(name)));
+        } else if !also.contains(&dir) {
+            also.push(dir);
+        }
     }
-    if paths.len() > NAMES_SHOWN {
-        out.push(format!("{} more", paths.len() - NAMES_SHOWN));
+    out.extend(others);
+    if out.len() > NAMES_SHOWN + 1 {
+        let more = out.len() - NAMES_SHOWN;
+        out.truncate(NAMES_SHOWN);
+        out.push(format!("{more} more"));
     }
-    out.join(", ")
+    let dirs: Vec<String> =
+        also.iter().take(NAMES_SHOWN).map(|dir| text(dir.strip_suffix(b"/").unwrap_or(dir))).collect();
+    let also = if dirs.is_empty() { String::new() } else { format!(" (also in {})", dirs.join(", ")) };
+    out.join(", ") + &also
 }
 
 /// All compilers, those together that a person takes for one.
@@ -148,7 +158,7 @@ fn grouped(rows: &[ToolchainRow]) -> Vec<Group<'_>> {
         }
     }
     for group in &mut groups {
-        group.0.sort_by_key(|row| (split(&row.driver).1.len(), &row.driver));
+        group.0.sort_by(|a, b| familiar(&a.label, &a.driver).cmp(&familiar(&b.label, &b.driver)));
     }
     // This machine's own before what was sent; gcc before clang, as people do.
     groups.sort_by_key(|group| {
@@ -264,7 +274,13 @@ fn notes(group: &Group<'_>) -> String {
 
 fn sum(all: &Toolchains) -> String {
     let sent = all.known.iter().filter(|row| row.from.is_some()).count();
-    let mut out = count(all.known.len() as u64, "compiler");
+    let mut files: Vec<_> = all.known.iter().map(|row| (&row.label, &row.real, &row.target)).collect();
+    files.sort();
+    files.dedup();
+    let mut out = count(files.len() as u64, "compiler");
+    if files.len() < all.known.len() {
+        out.push_str(&format!(" under {} names", all.known.len()));
+    }
     if sent > 0 {
         out.push_str(&format!(", {sent} of them sent here"));
     }
@@ -309,7 +325,8 @@ pub fn detail(detail: &ToolchainDetail, now_ms: u64) -> String {
         }
     }
     out.push_str("  says of itself\n");
-    for (label, value) in &detail.facts {
+    let is_said = |label: &str| matches!(label, "family" | "runs on" | "target" | "version");
+    for (label, value) in detail.facts.iter().filter(|(label, _)| !is_said(label)) {
         out.push_str(&format!("    {}: {}\n", sanitised(label), fact(value)));
     }
     let rows: Vec<Vec<String>> = detail.parts.iter().map(part).collect();
@@ -351,65 +368,71 @@ fn part(part: &PartRow) -> Vec<String> {
 #[must_use]
 pub fn why(why: &Why) -> String {
     let peer = sanitised(&why.peer);
+    let asked = count(why.asked.into(), "compiler");
     if why.asked == 0 {
-        return format!("no compiler is known here yet, so that {peer} could lack it. See: mesh toolchain\n");
+        return "no compiler of this machine is known yet. See: mesh toolchain\n".to_owned();
     }
     if why.lacking.is_empty() {
-        return match why.asked {
-            1 => format!("{peer} has exactly this compiler\n"),
-            n => {
-                format!("{peer} has exactly the {} of this machine that were looked at\n", count(n.into(), "compiler"))
-            }
-        };
+        return format!(
+            "{peer} has exactly the {asked} of this machine that {}\n",
+            if why.asked == 1 { "is meant" } else { "are meant" }
+        );
     }
-    let mut out = format!(
-        "{peer} lacks {} of {} of this machine; it has {}",
-        why.lacking.len(),
-        count(why.asked.into(), "compiler"),
-        count(why.there.into(), "compiler"),
-    );
+    let there = if why.there == 0 { "none".to_owned() } else { why.there.to_string() };
+    let mut out = format!("of {asked} of this machine, {peer} lacks {}; it has {there} in all", why.lacking.len());
     if why.silent > 0 {
-        out.push_str(&format!(", of which it did not describe {}", why.silent));
+        out.push_str(&format!(", of which {} could not be compared", why.silent));
     }
     out.push('\n');
-    let mut groups: Vec<(&WhyRow, Vec<&[u8]>)> = Vec::new();
+    // Names of one compiler are lacking for one reason.
+    let mut groups: Vec<Vec<&WhyRow>> = Vec::new();
     for row in &why.lacking {
-        match groups.iter_mut().find(|(first, _)| is_same_story(first, row)) {
-            Some((_, drivers)) => drivers.push(&row.driver),
-            None => groups.push((row, vec![&row.driver])),
+        let is_it = |group: &&mut Vec<&WhyRow>| {
+            let first = group[0];
+            (&first.label, &first.real, &first.outlook) == (&row.label, &row.real, &row.outlook)
+        };
+        match groups.iter_mut().find(is_it) {
+            Some(group) => group.push(row),
+            None => groups.push(vec![row]),
         }
     }
-    for (row, mut drivers) in groups {
-        drivers.sort_by_key(|driver| (split(driver).1.len(), *driver));
-        let command = format!("mesh toolchain push {} --to {peer}", text(drivers[0]));
-        out.push_str(&format!("\n{} ({})\n", sanitised(&row.label), names(drivers.into_iter())));
-        match &row.nearest {
-            Some(nearest) => {
-                let (label, driver) = (sanitised(&nearest.label), text(&nearest.driver));
-                out.push_str(&format!("  the most similar one there is {label}, {driver}:\n"));
-                for difference in &nearest.differences {
-                    out.push_str(&format!("    {}\n", shortened(&sanitised(difference))));
-                }
-                let more = (nearest.count as usize).saturating_sub(nearest.differences.len());
-                if more > 0 {
-                    out.push_str(&format!("    and {}\n", count(more as u64, "more difference")));
-                }
-            }
-            None => out.push_str("  there is none like it there\n"),
-        }
-        out.push_str(&format!("  {}", shortened(&sanitised(&row.outlook))));
-        out.push_str(&if row.can_be_sent { format!(". Now: {command}\n") } else { "\n".to_owned() });
+    for mut group in groups {
+        group.sort_by(|a, b| familiar(&a.label, &a.driver).cmp(&familiar(&b.label, &b.driver)));
+        out.push_str(&why_lacking(&group, &peer));
     }
     out
 }
 
-/// Whether two names of one compiler are lacking in the same way.
-fn is_same_story(a: &WhyRow, b: &WhyRow) -> bool {
-    let story = |row: &WhyRow| {
-        let nearest = row.nearest.as_ref().map(|n| (n.label.clone(), n.differences.clone(), n.count));
-        (row.label.clone(), nearest, row.outlook.clone(), row.can_be_sent)
-    };
-    story(a) == story(b)
+/// Why another machine lacks one compiler of several names; the first is the one that people use.
+fn why_lacking(group: &[&WhyRow], peer: &str) -> String {
+    let row = group[0];
+    let drivers: Vec<&[u8]> = group.iter().map(|row| row.driver.as_slice()).collect();
+    let mut out = format!("\n{} ({})\n", sanitised(&row.label), names(&drivers));
+    match (&row.also, &row.nearest) {
+        (Some(also), _) => {
+            let also = text(also);
+            out.push_str(&format!(
+                "  {peer} has it as {also}. Use that name in the build, or have this one sent, too\n"
+            ));
+        }
+        (None, Some(nearest)) => {
+            let (label, driver) = (sanitised(&nearest.label), text(&nearest.driver));
+            out.push_str(&format!("  the most similar one there is {label}, {driver}:\n"));
+            for difference in &nearest.differences {
+                out.push_str(&format!("    {}\n", shortened(&sanitised(difference))));
+            }
+            let more = (nearest.count as usize).saturating_sub(nearest.differences.len());
+            if more > 0 {
+                out.push_str(&format!("    and {}\n", count(more as u64, "more difference")));
+            }
+        }
+        (None, None) => out.push_str("  there is none like it there\n"),
+    }
+    out.push_str(&format!("  {}", shortened(&sanitised(&row.outlook))));
+    if row.can_be_sent {
+        out.push_str(&format!(". Now: mesh toolchain push {} --to {peer}", text(&row.driver)));
+    }
+    out + "\n"
 }
 
 /// What a compiler's way to one machine has come to, in a line.
@@ -529,6 +552,8 @@ pub fn why_json(why: &Why) -> Value {
             "id": row.id,
             "label": row.label,
             "driver": String::from_utf8_lossy(&row.driver),
+            "file": String::from_utf8_lossy(&row.real),
+            "also_as": row.also.as_ref().map(|driver| String::from_utf8_lossy(driver)),
             "nearest": nearest,
             "outlook": row.outlook,
             "can_be_sent": row.can_be_sent,

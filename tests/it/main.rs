@@ -10,6 +10,7 @@
 //! - `proof`     a compiler that is not all that mesh knows of it
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `ship`      compilers to machines that lack them
+//! - `toolchain` `mesh toolchain`: compared over the wire, sent on demand, removed
 //! - `trust`     who gets in, and whose compiler counts
 //! - `upgrade`   a compiler that changes between two units and during one
 //!
@@ -29,5 +30,6 @@ mod liar;
 mod proof;
 mod share;
 mod ship;
+mod toolchain;
 mod trust;
 mod upgrade;

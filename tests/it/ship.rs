@@ -15,7 +15,7 @@ use std::{
 };
 
 /// How long a compiler may take to be proved and sent, on a busy machine.
-const SENT_WITHIN: Duration = Duration::from_secs(240);
+pub(crate) const SENT_WITHIN: Duration = Duration::from_secs(240);
 /// A provider of this kind has no compiler but what others send.
 pub(crate) const BARE: &str = "compilers = \"none\"\n";
 
