@@ -241,11 +241,16 @@ fn snapshot(agent: &Agent) -> Snapshot {
     let records = agent.records();
     let members = agent.mesh.members();
     let served = agent.served();
+    let sent = agent.server.as_ref().map(|server| server.sent.list()).unwrap_or_default();
+    // What it lends may be less than what it has.
+    let own = || agent.registry.known().into_iter().chain(served.iter().cloned());
     let this = Machine {
         name: agent.mesh.name_of(&me).unwrap_or_else(|| agent.my_name()),
         id: me.text(),
         role: agent.mesh.role().map_or_else(String::new, |r| r.name().to_owned()),
-        compilers: labels(served.iter().map(|t| t.label())),
+        compilers: labels(
+            served.iter().map(|t| t.label()).chain(sent.iter().map(|(_, sent)| super::take::name(&sent.manifest))),
+        ),
         slots: load.slots,
         free: load
             .slots
@@ -262,8 +267,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
             let link = agent.links.get(*id);
             let name = agent.mesh.name_of(id).unwrap_or_default();
             let load = link.as_ref().map(|l| l.load()).unwrap_or_default();
-            let has =
-                |l: &super::link::Link| labels(served.iter().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
+            let has = |l: &super::link::Link| labels(own().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
             Machine {
                 id: id.text(),
                 role: members.as_ref().and_then(|m| m.get(id)).map_or_else(String::new, |m| m.role.name().to_owned()),

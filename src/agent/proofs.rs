@@ -10,7 +10,7 @@
 //! This file keeps the verdicts and the queue; [`super::trial`] tries one compiler.
 //!
 //! The verdict is kept on disk by fingerprint, for the same version of mesh: a proof takes ten to thirty seconds of a
-//! processor, with the lowest priority.
+//! processor, with a low priority.
 
 use super::{Agent, run, serve::Server, trial::Trial};
 use crate::toolchain::Toolchain;
@@ -37,9 +37,10 @@ const REASON_BYTES_MAX: usize = 512;
 const RETRY: Duration = Duration::from_secs(600);
 /// Why there is no proof where none can be made.
 const NOWHERE: &str = "this machine cannot isolate a compiler, and no connected one has it";
-/// The priority of whatever a trial runs.
+/// The priority of whatever a trial runs: it costs no more for being done sooner, and until then other machines wait for
+/// the compiler. With the lowest it takes as long as the build that wants it.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 19;
+const NICE: i32 = 5;
 
 /// What is known of a compiler's files.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -152,7 +152,9 @@ pub(super) async fn work(agent: Arc<Agent>) {
 
 /// Takes one compiler in.
 async fn take(agent: &Arc<Agent>, server: &Arc<Server>, wanted: Wanted) -> Result<(), NotTaken> {
-    make_room(agent, server, wanted.bytes).await;
+    if !make_room(agent, server, wanted.bytes).await {
+        return Err(NotTaken::Room);
+    }
     let mut result = Err(NotTaken::Failed);
     for link in givers(agent, server, &wanted) {
         match from(agent, server, &link, &wanted).await {
@@ -195,6 +197,10 @@ async fn from(agent: &Arc<Agent>, server: &Arc<Server>, link: &Link, wanted: &Wa
     strict::check_toolchain(&manifest)?;
     let lacking = lacking(server, &manifest).await?;
     let of = toolchain::bytes(&manifest);
+    if of > wanted.bytes {
+        // There is room for what was said.
+        return Err(toolchain::Wrong::Limit.into());
+    }
     let mut progress = Progress { agent, server, fingerprint: wanted.fingerprint, of, told: None };
     let mut have = of.saturating_sub(lacking.iter().map(|file| file.size).sum());
     let mut rest = &lacking[..];
@@ -271,8 +277,9 @@ pub(super) fn family(manifest: &Manifest) -> Option<Family> {
     Family::of_name(manifest.fact(FAMILY_FACT)?)
 }
 
-/// Gives up what was used long ago, so that so many bytes more find room.
-async fn make_room(agent: &Arc<Agent>, server: &Arc<Server>, bytes: u64) {
+/// Gives up what was used long ago, so that so many bytes more find room; whether they do. What came of compilers that
+/// never were whole goes as well where there is too much of it: it is no compiler's, so nothing else would ever remove it.
+async fn make_room(agent: &Arc<Agent>, server: &Arc<Server>, bytes: u64) -> bool {
     let sent = server.sent.list();
     let held: Vec<lend::Sent> = sent
         .iter()
@@ -282,6 +289,19 @@ async fn make_room(agent: &Arc<Agent>, server: &Arc<Server>, bytes: u64) {
     if !victims.is_empty() {
         give_up(agent, victims).await;
     }
+    let held = server.sent.list().iter().fold(bytes, |sum, (_, sent)| sum.saturating_add(sent.bytes()));
+    let Some(room) = lend::SENT_BYTES_MAX.checked_sub(held) else { return false };
+    let (sweeping, needed) = (server.clone(), needed(agent, server));
+    let sweep = move || sweeping.worker.toolchains().sweep_over(room, |digest| needed.contains(digest));
+    matches!(tokio::task::spawn_blocking(sweep).await, Ok(Ok(_)))
+}
+
+/// The files of all compilers that this machine lends.
+fn needed(agent: &Agent, server: &Server) -> HashSet<Digest> {
+    let own = agent.served();
+    let own = own.iter().map(|toolchain: &Arc<Toolchain>| toolchain.manifest.clone());
+    let sent = server.sent.list().into_iter().map(|(_, sent)| sent.manifest);
+    own.chain(sent).flat_map(|manifest| digests(&manifest)).collect()
 }
 
 /// Gives up these compilers. Gives how many bytes that freed.
@@ -291,12 +311,7 @@ pub(super) async fn give_up(agent: &Arc<Agent>, victims: Vec<Fingerprint>) -> u6
     // First nobody is told of them any more, then they go.
     let gone: Vec<Sent> = victims.iter().filter_map(|one| server.sent.remove(one)).collect();
     peers::toolchains_changed(agent, &agent.served_toolchains());
-    let needed: HashSet<Digest> = {
-        let own = agent.served();
-        let own = own.iter().map(|toolchain: &Arc<Toolchain>| toolchain.manifest.clone());
-        let sent = server.sent.list().into_iter().map(|(_, sent)| sent.manifest);
-        own.chain(sent).flat_map(|manifest| digests(&manifest)).collect()
-    };
+    let needed = needed(agent, &server);
     for one in &gone {
         tracing::info!("{} is given up", name(&one.manifest));
     }

@@ -16,7 +16,7 @@ use std::{
 
 /// How long one question may take, seconds: clang on a cold disk takes two or three.
 const ANSWER_SECONDS_MAX: u64 = 20;
-/// How long a compiler may take over a unit of a few lines, seconds: it runs with the lowest priority.
+/// How long a compiler may take over a unit of a few lines, seconds: it runs with a low priority.
 const COMPILE_SECONDS_MAX: u64 = 120;
 /// One stream of an answer, bytes. `-dM` of a large target is about 60 KB.
 const ANSWER_BYTES_MAX: usize = 4 << 20;

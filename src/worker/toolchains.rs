@@ -164,6 +164,15 @@ impl Toolchains {
         self.copies.sweep(is_needed)
     }
 
+    /// Removes all files that no toolchain needs if they are more than so many bytes together. Gives how many bytes that
+    /// freed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sweep_over(&self, bytes_max: u64, is_needed: impl Fn(&Digest) -> bool) -> io::Result<u64> {
+        if self.copies.unneeded(&is_needed)? <= bytes_max { Ok(0) } else { self.copies.sweep(is_needed) }
+    }
+
     fn tree_of(
         &self,
         manifest: &Manifest,
@@ -332,6 +341,20 @@ impl Copies {
         *is_checked
     }
 
+    /// The copies that are not needed, bytes.
+    fn unneeded(&self, is_needed: impl Fn(&Digest) -> bool) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let hex = name.to_str().map(|name| name.strip_suffix(EXECUTABLE).unwrap_or(name));
+            if hex.and_then(Digest::from_hex).is_some_and(|digest| !is_needed(&digest)) {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Removes the copies that are not needed. Trees that stand keep what they link to.
     fn sweep(&self, is_needed: impl Fn(&Digest) -> bool) -> io::Result<u64> {
         let mut freed = 0;
@@ -447,6 +470,24 @@ mod tests {
         let other = Fingerprint(Digest::of(b"other"));
         assert!(matches!(toolchains.tree(&manifest, &other), Err(ToolchainError::Fingerprint)));
         assert!(!layout::toolchain(cache.path(), &manifest.fingerprint()).exists());
+    }
+
+    #[test]
+    fn what_came_of_compilers_that_were_never_whole_goes_when_it_is_too_much() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let toolchains = Toolchains::open(cache.path()).unwrap();
+        let part = &toolchain(dir.path()).parts[1];
+        toolchains.receive(part, &mut &b"code"[..]).unwrap();
+        let digest = Digest::of(b"code");
+        assert_eq!(toolchains.sweep_over(0, |needed| *needed == digest).unwrap(), 0);
+        assert_eq!(toolchains.sweep_over(4, |_| false).unwrap(), 0);
+        assert!(toolchains.has(&digest));
+        assert_eq!(toolchains.sweep_over(3, |_| false).unwrap(), 4);
+        assert!(!toolchains.has(&digest));
+        // What has other bytes than it should is not kept at all.
+        assert!(toolchains.receive(part, &mut &b"evil"[..]).is_err());
+        assert!(toolchains.receive(part, &mut &b"cod"[..]).is_err());
+        assert_eq!(std::fs::read_dir(&toolchains.copies.folder).unwrap().count(), 0);
     }
 
     #[test]

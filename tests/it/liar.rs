@@ -11,14 +11,18 @@ use mesh::{
         stream::{self, StreamError, pack_blob},
     },
     reason::Reason,
+    store::layout,
 };
 use mesh_proto::{
     digest::Digest,
+    exchange::toolchain::{Arriving, Given, NotTaken, Wanted},
     frame,
     job::{Exit, Outcome, Output, Usage},
     limits,
     message::{Answer, Control, Load, StreamHead},
+    naming::NumberSet,
     path::AbsPath,
+    toolchain::{Manifest, NEEDS_FACT, Part, PartNode},
 };
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -90,6 +94,76 @@ fn answered(desk: &Desk, member: &Member, runtime: &tokio::runtime::Runtime, lie
         out.finish();
         compile.await.unwrap()
     })
+}
+
+/// A compiler of one small file and one that is said to be there.
+fn compiler(more: Vec<Part>) -> Manifest {
+    let path = |text: &str| AbsPath::new(text).unwrap();
+    let node = PartNode::File { digest: Digest::of(OBJECT), size: OBJECT.len() as u64, executable: true };
+    let parts = [vec![Part { path: path("/usr/bin/cc"), node }], more].concat();
+    let needs = mesh::host::processor().fact();
+    Manifest { driver: path("/usr/bin/cc"), facts: vec![(NEEDS_FACT.to_owned(), needs)], parts }
+}
+
+/// Has the provider ask for a compiler, gives it this manifest and bytes, and hears what becomes of it.
+async fn lends(member: &mut Member, said: u64, manifest: &Manifest, bytes: &[u8]) -> Arriving {
+    let fingerprint = manifest.fingerprint();
+    let wanted = Control::Wanted(Wanted { fingerprint, needs: mesh::host::processor(), bytes: said });
+    stream::send(&mut member.control, &wanted, limits::WELCOME_BYTES_MAX).await.unwrap();
+    let (mut out, mut inp) = member.link.accept_bi().await.unwrap();
+    let StreamHead::Toolchain(_) = inp.receive(limits::FRAME_BYTES_MAX, SOON).await.unwrap() else { panic!("a job") };
+    let given = Given::Manifest(Box::new(manifest.clone()));
+    out.send(&given, limits::TOOLCHAIN_MANIFEST_BYTES_MAX).await.unwrap();
+    if inp.receive::<NumberSet>(limits::FRAME_BYTES_MAX, SOON).await.is_ok() {
+        let mut wire = Vec::new();
+        pack_blob(bytes, &mut wire).unwrap();
+        // It may have heard enough.
+        let _ = out.send_bytes(&wire).await;
+    }
+    out.finish();
+    loop {
+        match member.hears().await {
+            Control::Arrival(arrival) if arrival.fingerprint == fingerprint => match arrival.state {
+                Arriving::Coming { .. } => {}
+                state => return state,
+            },
+            Control::Toolchains(all) if all.contains(&fingerprint) => panic!("it is lent"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_compiler_that_is_not_what_was_said_is_not_taken_in() {
+    let Some(mut desk) = desk() else { return };
+    desk.spoilt = true;
+    let identity = Member::admitted(&desk, "liar");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut member = runtime.block_on(Member::connect(&desk.provider, "liar", &identity));
+    let cache = desk.provider.home.join("cache");
+    let kept = || {
+        [layout::TOOLCHAIN_FILES, layout::TOOLCHAINS, layout::TOOLCHAINS_SENT].map(|folder| {
+            let entries = std::fs::read_dir(cache.join(folder)).unwrap().flatten();
+            entries.map(|entry| entry.file_name()).collect::<std::collections::BTreeSet<_>>()
+        })
+    };
+    let part = |at: &str, node| Part { path: AbsPath::new(at).unwrap(), node };
+    let file = |text: &[u8], size| PartNode::File { digest: Digest::of(text), size, executable: true };
+    let out = || PartNode::Symlink { target: b"/var/tmp".to_vec() };
+    let small = OBJECT.len() as u64;
+    let before = kept();
+    let lies = [
+        ("more than was said", small, compiler(vec![part("/usr/lib/cc1", file(b"x", 1 << 24))]), OBJECT),
+        ("through a link", small * 2, compiler(vec![part("/a", out()), part("/a/b", file(OBJECT, small))]), OBJECT),
+        ("a device", small * 2, compiler(vec![part("/dev/null", file(OBJECT, small))]), OBJECT),
+        ("twice", small * 2, compiler(vec![part("/usr/bin/cc", out())]), OBJECT),
+        ("other bytes", small, compiler(vec![]), b"not what it said"),
+    ];
+    for (what, said, manifest, bytes) in lies {
+        let became = runtime.block_on(lends(&mut member, said, &manifest, bytes));
+        assert_eq!(became, Arriving::Refused(NotTaken::Failed), "{what}");
+        assert_eq!(kept(), before, "{what}");
+    }
 }
 
 #[test]

@@ -145,7 +145,8 @@ pub(crate) struct Member {
     pub(crate) control: SendStream,
     /// The compilers that the agent which it greeted lends.
     pub(crate) compilers: Vec<Fingerprint>,
-    _rest: (Endpoint, Arrivals, RecvStream),
+    said: RecvStream,
+    _rest: (Endpoint, Arrivals),
 }
 
 impl Member {
@@ -191,7 +192,12 @@ impl Member {
         control.write_all(&bytes[frame::HEADER_BYTES..]).await.unwrap();
         // What it says next it says to a link that stands.
         let _: Control = stream::recv(&mut said, limits::WELCOME_BYTES_MAX, SOON).await.unwrap();
-        Self { id: identity.peer(), link, control, compilers, _rest: (endpoint, arrivals, said) }
+        Self { id: identity.peer(), link, control, compilers, said, _rest: (endpoint, arrivals) }
+    }
+
+    /// What it is told next.
+    pub(crate) async fn hears(&mut self) -> Control {
+        stream::recv(&mut self.said, limits::WELCOME_BYTES_MAX, SOON).await.unwrap()
     }
 
     async fn names(&self, content: &[u8]) -> Sender {

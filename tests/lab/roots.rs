@@ -12,8 +12,6 @@ use std::sync::Mutex;
 const RELEASE: &str = "trixie";
 /// Its compiler, which no older release has.
 pub(crate) const COMPILER: &str = "gcc-14";
-/// Where its packages are, where the computer does not say.
-const MIRROR: &str = "file:///nonexistent";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -92,16 +90,17 @@ pub(crate) fn other_release() -> Result<PathBuf, String> {
         .arg(tool.join("usr/sbin/debootstrap"))
         .arg("--variant=minbase")
         .arg(format!("--include={COMPILER},libc6-dev"));
-    debootstrap.arg(RELEASE).arg(&root).arg(mirror()).env("DEBOOTSTRAP_DIR", tool.join("usr/share/debootstrap"));
+    debootstrap.arg(RELEASE).arg(&root).arg(mirror()?).env("DEBOOTSTRAP_DIR", tool.join("usr/share/debootstrap"));
     run(&mut debootstrap)?;
     std::fs::write(whole, "").map_err(|e| e.to_string())?;
     Ok(root)
 }
 
 /// The mirror that this computer's apt uses for Debian's own packages.
-fn mirror() -> String {
+fn mirror() -> Result<String, String> {
     let said = Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]).output();
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let found = said.lines().find(|line| line.trim_end_matches('/').ends_with("/debian"));
-    found.map_or(MIRROR, |line| line.trim_end_matches('/')).to_owned()
+    let found = found.ok_or("this computer's apt names no mirror of Debian")?;
+    Ok(found.trim_end_matches('/').to_owned())
 }
