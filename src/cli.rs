@@ -12,6 +12,13 @@ Examples:
   cmake -B build -DCMAKE_C_COMPILER_LAUNCHER=mesh-cc -DCMAKE_CXX_COMPILER_LAUNCHER=mesh-cc
 ";
 
+const TOOLCHAIN_EXAMPLES: &str = "\
+Examples:
+  mesh toolchain                           the compilers of this machine, who has them, and what is on its way
+  mesh toolchain --why tower gcc           in which files this gcc differs from what tower has
+  mesh toolchain push gcc --to tower       send it there now
+";
+
 /// Turns the machines on a desk or in an office into one compiler.
 #[derive(Debug, Parser)]
 #[command(
@@ -205,7 +212,7 @@ pub struct Explain {
 
 /// The compilers.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, before_help = TOOLCHAIN_EXAMPLES)]
 pub struct Toolchain {
     /// Something other than the list
     #[command(subcommand)]

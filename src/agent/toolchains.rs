@@ -42,6 +42,8 @@ use std::{
 const ID_DIGITS: usize = 10;
 /// Differences that are told of one compiler; the rest is counted.
 const DIFFERENCES_MAX: usize = 12;
+/// Of a text that came from another machine, what is told, bytes.
+const TEXT_BYTES_MAX: usize = 512;
 /// Compilers that another machine is asked to describe.
 const DESCRIBED_MAX: usize = 64;
 /// Within this time it describes all of them.
@@ -71,13 +73,19 @@ fn label(manifest: &Manifest) -> String {
         (Some(Family::Gcc), true) => "g++",
         (Some(Family::Clang), false) => "clang",
         (Some(Family::Clang), true) => "clang++",
-        (None, _) => return take::name(manifest),
+        (None, _) => return shortened(take::name(manifest)),
     };
     format!("{name} {}", fact(manifest, VERSION_FACT))
 }
 
 fn fact(manifest: &Manifest, label: &str) -> String {
-    String::from_utf8_lossy(manifest.fact(label).unwrap_or_default()).into_owned()
+    shortened(String::from_utf8_lossy(manifest.fact(label).unwrap_or_default()).into_owned())
+}
+
+/// What other machines say is as long as they like.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
 }
 
 /// This machine's own compilers, each as it is now; blocks while one is being looked at.
@@ -143,7 +151,13 @@ fn rows(agent: &Agent) -> Vec<ToolchainRow> {
     for (fingerprint, sent) in sent(agent) {
         // This machine may have come by the same one since.
         match own.iter().position(|one| one.fingerprint == fingerprint) {
-            Some(at) => (rows[at].from, rows[at].used_ms) = (Some(sent.from), Some(sent.used_ms)),
+            Some(at) => {
+                let row = &mut rows[at];
+                (row.from, row.used_ms) = (Some(sent.from), Some(sent.used_ms));
+                if row.proof == ProofState::Untried {
+                    row.proof = ProofState::Elsewhere;
+                }
+            }
             None => rows.push(sent_row(agent, &fingerprint, &sent)),
         }
     }
@@ -350,7 +364,7 @@ fn why_row(agent: &Agent, link: &Link, ours: &Toolchain, theirs: &[Arc<Manifest>
             label: label(theirs),
             driver: theirs.driver.as_bytes().to_vec(),
             count: u32::try_from(differences.len()).unwrap_or(u32::MAX),
-            differences: differences.iter().take(DIFFERENCES_MAX).map(ToString::to_string).collect(),
+            differences: differences.iter().take(DIFFERENCES_MAX).map(|one| shortened(one.to_string())).collect(),
         }
     });
     let (outlook, can_be_sent) = outlook(agent, link, ours);

@@ -105,12 +105,12 @@ impl<'a> Group<'a> {
     }
 }
 
-/// In which order a person names the paths of one compiler: first that which its label says, and the short ones; a
-/// directory with a long name is no link to another.
-fn familiar<'a>(label: &str, driver: &'a [u8]) -> (bool, usize, std::cmp::Reverse<usize>, &'a [u8]) {
+/// In which order a person names the paths of one compiler: first the name that its label says, then the short ones. A
+/// directory with a short name is a link to the other, as `/bin` is to `/usr/bin`.
+fn familiar<'a>(label: &str, driver: &'a [u8]) -> (std::cmp::Reverse<usize>, bool, usize, &'a [u8]) {
     let (dir, name) = split(driver);
     let is_label = label.split(' ').next().is_some_and(|word| word.as_bytes() == name);
-    (!is_label, name.len(), std::cmp::Reverse(dir.len()), driver)
+    (std::cmp::Reverse(dir.len()), !is_label, name.len(), driver)
 }
 
 /// Paths in one line, the first whole; of others, what is not said by it.
@@ -136,7 +136,7 @@ fn names(paths: &[&[u8]]) -> String {
     }
     let dirs: Vec<String> =
         also.iter().take(NAMES_SHOWN).map(|dir| text(dir.strip_suffix(b"/").unwrap_or(dir))).collect();
-    let also = if dirs.is_empty() { String::new() } else { format!(" (also in {})", dirs.join(", ")) };
+    let also = if dirs.is_empty() { String::new() } else { format!(", also in {}", dirs.join(", ")) };
     out.join(", ") + &also
 }
 
@@ -203,16 +203,16 @@ fn row(group: &Group<'_>, wide: bool) -> Vec<String> {
     let bytes = group.0.iter().map(|row| row.bytes).max().unwrap_or_default();
     let mut row = vec![
         group.id(),
-        sanitised(&first.label),
-        or_nothing(sanitised(&first.target)),
-        group.run_as(),
+        shortened(&sanitised(&first.label)),
+        or_nothing(shortened(&sanitised(&first.target))),
+        shortened(&group.run_as()),
         time::size(bytes),
         may_be_sent(&first.proof).to_owned(),
         or_nothing(peers(first)),
     ];
     if wide {
         row.push(if first.is_lent { "yes" } else { "no" }.to_owned());
-        row.push(text(&first.real));
+        row.push(shortened(&text(&first.real)));
     }
     row
 }
@@ -260,7 +260,7 @@ pub fn percent(have: u64, of: u64) -> u64 {
 /// Why it is not sent, or not taken, a line each.
 fn notes(group: &Group<'_>) -> String {
     let (row, mut out) = (group.first(), String::new());
-    let what = format!("{} ({})", sanitised(&row.label), group.run_as());
+    let what = shortened(&format!("{} ({})", sanitised(&row.label), group.run_as()));
     if let ProofState::Unproved(why) = &row.proof {
         out.push_str(&format!("{what} is not sent, only used where it is: {}\n", shortened(&sanitised(why))));
     }

@@ -1,7 +1,7 @@
 //! `mesh toolchain` between real agents: sent on demand, compared over the wire, removed.
 
 use crate::{
-    desk::Desk,
+    desk::{Desk, Streams, run},
     env::{Agent, Ground, until},
     ship::{BARE, SENT_WITHIN},
     upgrade::{Gxx, SETTLED},
@@ -60,7 +60,18 @@ fn a_compiler_is_pushed_without_who_asked_and_pruned_again() {
         stays.code == Some(0) && stays.out().contains("stays. All go with: mesh toolchain prune --all"),
         "{stays:?}"
     );
-    let gone = there(&["toolchain", "prune", "--all"]);
+    // A job that runs keeps its compiler to its end: the assembler is run last.
+    let functions =
+        (0..3000).map(|n| format!("int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n"));
+    desk.write("slow.c", &functions.collect::<String>());
+    let gone = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| run(desk.launcher(&desk.line("gcc -O3 -c slow.c -o slow.o")), Streams::Apart).good());
+        until("the job runs there", || Some(desk.provider.snapshot().this).filter(|tower| tower.free < tower.slots));
+        let gone = there(&["toolchain", "prune", "--all"]);
+        slow.join().unwrap();
+        gone
+    });
+    assert_eq!(desk.last().ran_on.as_deref(), Some("tower"), "{:?}", desk.last());
     assert!(
         gone.code == Some(0) && gone.out().contains("removed 1 compiler (gcc ") && gone.out().contains(" MiB\n"),
         "{gone:?}"

@@ -65,11 +65,11 @@ fn machine() -> Toolchains {
 #[test]
 fn names_of_one_compiler_are_one_row_and_each_stands_alone_in_the_wide_form() {
     insta::assert_snapshot!(list(&machine(), false), @r"
-    ID             COMPILER      TARGET            RUN AS                                             SIZE  MAY BE SENT  PEERS
-    b825bd3f1f     g++ 12.2.0    x86_64-linux-gnu  /usr/bin/g++                                     49 MiB  yes          tower, not nas, box 40 %
-    5e1c09a1b2 +5  gcc 12.2.0    x86_64-linux-gnu  /usr/bin/gcc, cc, gcc-12, 2 more (also in /bin)  49 MiB  yes          tower
-    77c1d0e0f0     clang 19.1.7  x86_64-linux-gnu  /opt/llvm/bin/clang                              49 MiB  no           -
-    aa4f11c0de     gcc 14.2.1    x86_64-linux-gnu  /usr/bin/gcc, sent by laptop                     49 MiB  yes          tower
+    ID             COMPILER      TARGET            RUN AS                                            SIZE  MAY BE SENT  PEERS
+    b825bd3f1f     g++ 12.2.0    x86_64-linux-gnu  /usr/bin/g++                                    49 MiB  yes          tower, not nas, box 40 %
+    5e1c09a1b2 +5  gcc 12.2.0    x86_64-linux-gnu  /usr/bin/gcc, cc, gcc-12, 2 more, also in /bin  49 MiB  yes          tower
+    77c1d0e0f0     clang 19.1.7  x86_64-linux-gnu  /opt/llvm/bin/clang                             49 MiB  no           -
+    aa4f11c0de     gcc 14.2.1    x86_64-linux-gnu  /usr/bin/gcc, sent by laptop                    49 MiB  yes          tower
     4 compilers under 9 names, 1 of them sent here · 2 providers connected
     nas does not take g++ 12.2.0 (/usr/bin/g++): it has no room for it
     clang 19.1.7 (/opt/llvm/bin/clang) is not sent, only used where it is: with nothing but its own files, plain.c: it fails: no crt1.o
@@ -276,6 +276,18 @@ fn words_of_other_machines_move_no_cursor() {
     for text in texts {
         assert!(text.contains("a?[2J??b") && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
     }
+}
+
+#[test]
+fn words_of_other_machines_fill_no_screen() {
+    let long = "x".repeat(100_000);
+    let row = ToolchainRow {
+        target: long.clone(),
+        proof: ProofState::Unproved(long.clone()),
+        ..row("1", &long, &long, &long)
+    };
+    let said = list(&Toolchains { known: vec![row.clone(), row], ..Toolchains::default() }, true);
+    assert!(said.len() < 100 * SHOWN_CHARS_MAX, "{}", said.len());
 }
 
 #[test]
