@@ -110,6 +110,12 @@ impl Toolchains {
         }
         let copies = Copies { folder: cache.join(layout::TOOLCHAIN_FILES), checked: Mutex::default() };
         DirBuilder::new().recursive(true).mode(0o700).create(&copies.folder)?;
+        for entry in std::fs::read_dir(&copies.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == NEW) {
+                std::fs::remove_file(path)?;
+            }
+        }
         Ok(Self { cache: cache.to_owned(), ready: Mutex::default(), copies })
     }
 
