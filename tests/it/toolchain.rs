@@ -63,7 +63,7 @@ fn a_compiler_is_pushed_without_who_asked_and_pruned_again() {
     // A job that runs keeps its compiler to its end: the assembler is run last.
     let functions =
         (0..3000).map(|n| format!("int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n"));
-    desk.write("slow.c", &functions.collect::<String>());
+    desk.write("slow.c", functions.collect::<String>());
     let gone = std::thread::scope(|scope| {
         let slow = scope.spawn(|| run(desk.launcher(&desk.line("gcc -O3 -c slow.c -o slow.o")), Streams::Apart).good());
         until("the job runs there", || Some(desk.provider.snapshot().this).filter(|tower| tower.free < tower.slots));
