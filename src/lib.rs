@@ -5,8 +5,8 @@
 //! Every machine runs the same *agent*. `mesh cc gcc -c x.c` is a tiny *launcher* that asks the agent of its machine over a
 //! Unix socket. The agent works out what the compile reads, picks a machine that has exactly the same compiler, and sends
 //! it the arguments unchanged and the inputs by digest over QUIC. That machine's agent has a root in which the
-//! client's absolute paths exist and nothing else does, runs its own copy of the compiler in it, and sends back what the
-//! compiler made. The launcher renames it into place. Whatever goes wrong on the way, the launcher becomes the compiler.
+//! client's absolute paths exist and nothing else does, runs its own copy of the compiler in it (sent to it before, if it
+//! had none), and sends back what the compiler made. The launcher renames it into place. Whatever goes wrong on the way, the launcher becomes the compiler.
 //!
 //! ```text
 //! mesh cc ──Request──▶ agent: Invocation ▶ Plan ▶ Closure ▶ choose(peer)
@@ -36,10 +36,10 @@
 //! | [`agent`] | do | the loop that knows everybody: launchers, peers, jobs both ways |
 //! | [`compiler`] | decide | what a compiler command line reads and writes, or why it stays here |
 //! | [`inputs`] | do | the include graph: what a unit can read, from memory, revalidated for each request |
-//! | [`toolchain`] | do | compilers found, fingerprinted by content, closed over their files |
+//! | [`toolchain`] | do | compilers found, fingerprinted by content, closed over their files; in what two of them differ |
 //! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal |
 //! | [`net`] | do | the only code that sees quinn, rustls and mdns-sd: identity, connections, pairing, discovery |
-//! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect |
+//! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect; compilers kept |
 //! | [`sandbox`] | do | runs one program with nothing but what its policy lists; all of the library's `unsafe` |
 //! | [`store`] | do | content on disk, by digest |
 //! | [`view`] | decide | what people see, from one snapshot |
@@ -64,8 +64,9 @@
 //! 8. A job writes nothing outside its own layer and reads nothing but what was declared and the toolchain.
 //! 9. No secret, source path or argument is logged at `info` or above.
 //!
-//! Deliberately absent: a server, a scheduler process, a list of hosts that must agree; a path or program name from the
-//! network that is executed; a local preprocessor run; an unauthenticated mode; a way to serve without a sandbox.
+//! Deliberately absent: a server, a scheduler process, a list of hosts that must agree; a program from the network that is
+//! executed anywhere but in the sandbox, and there as anything but a compiler of a known fingerprint; a local preprocessor
+//! run; an unauthenticated mode; a way to serve without a sandbox.
 #![deny(unsafe_code)]
 
 /// Gives a type the form in which it is stored and sent. The freestanding launcher compiles some of the same files and

@@ -14,7 +14,7 @@ pub struct Policy {
     /// A tree on this machine that the job sees below its inputs, read-only: its toolchain. For [`Inputs::Mirror`], a
     /// name in the template's [`Mould::bases`].
     pub base: Vec<u8>,
-    /// The program, by its path in the job's root. Never from the wire.
+    /// The program, by its path in the job's root: the driver of its toolchain's manifest, never what a job says.
     pub program: Vec<u8>,
     /// Its arguments, `argv[0]` first.
     pub argv: Vec<Vec<u8>>,
