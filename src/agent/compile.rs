@@ -417,8 +417,13 @@ async fn run_remotely(
         let link = match pick(agent, unit, &failed) {
             (Choice::Peer(_), Some(link)) => link,
             (Choice::Wait, _) => {
-                let wait = tokio::time::timeout_at(deadline, changed);
-                wait.await.map_err(|_| fallback(Reason::PeersBusy))?;
+                tokio::select! {
+                    come = tokio::time::timeout_at(deadline, changed) => {
+                        come.map_err(|_| fallback(Reason::PeersBusy))?;
+                    }
+                    // What nobody has yet is compiled here; what somebody has is waited for.
+                    () = agent.leaving.cancelled() => return Err(fallback(Reason::Leaving)),
+                }
                 continue;
             }
             _ if !failed.is_empty() => return Err(fallback(Reason::PeerLost)),

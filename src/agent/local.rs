@@ -62,6 +62,11 @@ impl Pulse {
         Ok(Self { file, waiting: AtomicU32::new(0), begun: Notify::new() })
     }
 
+    /// Launchers that have not been told a verdict.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     fn wait(&self) -> Waiting<'_> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_one();
@@ -75,7 +80,7 @@ pub(super) async fn beat(agent: Arc<Agent>) {
     let pulse = &agent.pulse;
     loop {
         tokio::time::sleep(Duration::from_millis(BEAT_MS)).await;
-        if pulse.waiting.load(Ordering::Relaxed) == 0 {
+        if pulse.waiting() == 0 {
             pulse.begun.notified().await;
         } else if let Err(error) = pulse.file.write_all_at(&host::monotonic_ms().to_le_bytes(), 0) {
             tracing::warn!(%error, "launchers cannot be shown that this agent lives");
@@ -182,13 +187,13 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
         verdict = &mut work => verdict,
         _ = client.gone() => return Ok(()),
     };
-    drop(waiting);
     stop.disarm();
     match verdict {
         compile::Verdict::Local { reason, fallback } => {
             // The connection is the launcher's lease of a local slot: it ends with the compiler.
             let _lease = agent.local_lease();
             client.tell(&Tell::Local { reason, fallback }).await?;
+            drop(waiting);
             // After a compile that failed remotely the launcher says with what status it ended here.
             let status = client.gone().await;
             if reason == crate::reason::Reason::CompileError && status == Some(0) {
@@ -201,6 +206,7 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
             let bytes = |p: &std::path::PathBuf| p.as_os_str().as_bytes().to_vec();
             let renames = placed.renames.iter().map(|(from, to)| (bytes(from), bytes(to))).collect();
             client.tell(&Tell::Done { text, renames }).await?;
+            drop(waiting);
             client.gone().await;
             // It has renamed what it wanted; what it did not is removed with `placed`.
             drop(placed);

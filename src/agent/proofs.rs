@@ -34,7 +34,7 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 /// A reason, bytes.
 const REASON_BYTES_MAX: usize = 512;
 /// How long after it could not be tried a compiler is tried again.
-const RETRY: Duration = Duration::from_secs(600);
+const RETRY: Duration = Duration::from_secs(60);
 /// Why there is no proof where none can be made.
 const NOWHERE: &str = "this machine cannot isolate a compiler, and no connected one has it";
 /// The priority of whatever a trial runs: it costs no more for being done sooner, and until then other machines wait for
@@ -130,8 +130,13 @@ impl Proofs {
     }
 
     fn of(&self, fingerprint: &Fingerprint) -> Proof {
+        self.of_at(fingerprint, Instant::now())
+    }
+
+    fn of_at(&self, fingerprint: &Fingerprint, now: Instant) -> Proof {
         match self.state().verdicts.get(fingerprint) {
             None | Some(Verdict::Waiting) => Proof::Pending,
+            Some(Verdict::NotNow(_, at)) if now >= *at + RETRY => Proof::Pending,
             Some(Verdict::Nowhere) => Proof::Unproved(NOWHERE.to_owned()),
             Some(Verdict::Kept(Ok(()))) => Proof::Proved,
             Some(Verdict::Kept(Err(Unwhole { why, .. })) | Verdict::NotNow(why, _)) => Proof::Unproved(why.clone()),
@@ -390,6 +395,9 @@ mod tests {
         assert!(!is_due(now + RETRY * 2, false) && is_due(now, true));
         proofs.settle(a, Err(Failure::NotNow("the agent ends".to_owned())));
         assert!(!is_due(now, true) && is_due(now + RETRY * 2, false));
+        // Who asks whether it may be sent has it tried again then.
+        assert_eq!(proofs.of_at(&a, now), Proof::Unproved("the agent ends".to_owned()));
+        assert_eq!(proofs.of_at(&a, now + RETRY * 2), Proof::Pending);
         proofs.settle(a, Ok(()));
         assert!(!is_due(now + RETRY * 2, true));
     }

@@ -8,6 +8,7 @@ use super::{
     wire::Request,
 };
 use crate::{
+    reason::Reason,
     toolchain::{self, Answer, Toolchain},
     worker::{
         run::{Closure, RunError},
@@ -29,6 +30,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::runtime::Handle;
 
@@ -36,6 +38,9 @@ use tokio::runtime::Handle;
 const FOLDER: &str = "toolchain-samples";
 /// Where in it the outputs go.
 const OUTPUTS: &str = "out";
+/// Times that a sample is planned before it is given up for now, and the time between two of them.
+const PLANS_MAX: usize = 20;
+const PLAN_AGAIN: Duration = Duration::from_millis(200);
 /// The object of every sample.
 const OBJECT: &str = "out/sample.o";
 
@@ -124,9 +129,9 @@ impl<'a> Trial<'a> {
         if !here.answer.success {
             return Ok(Err("this machine's own compiler refuses it".to_owned()));
         }
-        let planned = match compile::sample(self.agent, self.request(sample)?) {
+        let planned = match self.plan(sample)? {
             Ok(planned) => planned,
-            Err(crate::reason::Reason::Changing) => return Err(Failure::NotNow("a file is changing".to_owned())),
+            Err(Reason::Changing) => return Err(Failure::NotNow("a file is changing".to_owned())),
             Err(reason) => return Ok(Err(reason.text().to_owned())),
         };
         if planned.toolchain.fingerprint != self.own.fingerprint {
@@ -139,6 +144,17 @@ impl<'a> Trial<'a> {
         }
         let why = format!("with nothing but its own files, {}: {difference}", sample.name());
         Err(Failure::Differs(Unwhole { why, is_silent: there.answer.success }))
+    }
+
+    /// Plans the sample as a unit is, once more where somebody is at work in a directory that it reads.
+    fn plan(&self, sample: &Sample) -> Result<Result<compile::Sample, Reason>, Failure> {
+        for _ in 1..PLANS_MAX {
+            match compile::sample(self.agent, self.request(sample)?) {
+                Err(Reason::Changing) => std::thread::sleep(PLAN_AGAIN),
+                planned => return Ok(planned),
+            }
+        }
+        Ok(compile::sample(self.agent, self.request(sample)?))
     }
 
     fn request(&self, sample: &Sample) -> Result<Request, Failure> {

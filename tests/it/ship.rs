@@ -36,7 +36,11 @@ fn trees(agent: &Agent) -> usize {
 pub(crate) fn compile_until(desk: &Desk, line: &str, what: &str, mut look: impl FnMut() -> bool) {
     let end = Instant::now() + SENT_WITHIN;
     while !look() {
-        assert!(Instant::now() < end, "{what}: not within {SENT_WITHIN:?}: {:?}", desk.last());
+        if Instant::now() > end {
+            let tail = |log: String| log.lines().rev().take(40).map(|line| format!("{line}\n")).collect::<String>();
+            let logs = [&desk.client, &desk.provider].map(|agent| tail(agent.log()));
+            panic!("{what}: not within {SENT_WITHIN:?}: {:?}; latest first:\n{}", desk.last(), logs.join("--\n"));
+        }
         run(desk.launcher(&desk.line(line)), Streams::Apart).good();
         std::thread::sleep(Duration::from_millis(300));
     }
