@@ -137,6 +137,9 @@ pub struct Usage {
     pub run_us: u64,
     /// From its end to the outcome: collecting, microseconds.
     pub collect_us: u64,
+    /// Compilers that ran there when it started, itself counted, for each hundred that it has cores for: above 100 they
+    /// share cores, and `run_us` says so much less of how fast the machine is.
+    pub crowd_percent: u16,
 }
 
 /// The end of a job that ran.

@@ -43,6 +43,8 @@ pub struct Offer {
     /// Which files of the closure can be had from other providers. Nothing depends on it.
     #[serde(deserialize_with = "crate::bounded::list::<{ limits::SOURCES_MAX }, _, _>")]
     pub sources: Vec<Source>,
+    /// The memory that the requester expects the job to need at most, KiB; 0 if it has no idea.
+    pub memory_kib: u64,
 }
 
 /// A [`StreamHead::Job`] that is only written: what it says is borrowed, because a job may be offered more than once.
@@ -64,6 +66,8 @@ pub struct OfferedParts<'a> {
     pub closure: &'a NumberSet,
     /// Which files of the closure can be had from other providers.
     pub sources: &'a [Source],
+    /// The memory that the job is expected to need at most, KiB.
+    pub memory_kib: u64,
 }
 
 /// What the provider says to an offer: [`Answer::Missing`] [`limits::MISSING_ROUNDS_MAX`] times at most, then one of the
@@ -98,15 +102,24 @@ pub enum Control {
     Arrival(Arrival),
 }
 
-/// How busy a machine is, as it tells one other: what that one has put upon it, that one knows better.
+/// How busy a machine is, as it tells one other: what that one has put upon it, that one knows better. Sent when it has
+/// changed, four times a second at most but for what must be known at once; nothing while nothing happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
-    /// Compilers that it runs for others at once; 0 if it does not serve.
+    /// Compilers that it runs for others at once, as its owner, its foreign load and its memory leave it now; 0 if it does
+    /// not serve.
     pub slots: u16,
-    /// Offers that it has accepted and not finished, of all but the machine that is told.
+    /// Offers that it takes from the machine that is told, all together: that one's fair share of its slots and of what
+    /// waits beside them with its inputs there.
+    pub credits: u16,
+    /// Offers that it has accepted and whose compiler has not ended, of all but the machine that is told.
     pub accepted: u16,
     /// Compilers that its own user runs now.
     pub own: u16,
+    /// Units of its own user that wait for, or are with, other machines: by this the told one shares its slots out.
+    pub wants: u16,
+    /// Memory that further jobs may reserve there, MiB.
+    pub memory_mib: u32,
     /// Why it does not serve, if `slots` is 0.
     pub closed: Option<Closed>,
 }
@@ -116,10 +129,26 @@ pub struct Load {
 pub enum Closed {
     /// No sandbox.
     NoSandbox,
-    /// Its owner paused it, or keeps it for itself.
+    /// Its owner paused it.
     Paused,
     /// Its role is to submit only.
     Role,
     /// It is shutting down.
     Leaving,
+    /// Its owner lends nothing: mode `off`.
+    Off,
+    /// Somebody uses it.
+    InUse,
+    /// It runs on its battery.
+    Battery,
+    /// It is too hot.
+    Hot,
+    /// Its network is paid by the byte.
+    Metered,
+    /// It is short of memory.
+    Memory,
+    /// Its own user's builds, or other programs, need all of its cores.
+    Busy,
+    /// Its disk is full.
+    Disk,
 }

@@ -183,18 +183,32 @@ fn closures_and_their_names_are_what_they_always_were() {
 fn jobs_are_what_they_always_were() {
     check("job", &job());
     check("job-plain", &Job { env: vec![], merged_output: false, terminal: None, ..job() });
-    let offer = Offer { job: job(), batches: 70_001, closure: numbers(), sources: vec![] };
+    let offer = Offer { job: job(), batches: 70_001, closure: numbers(), sources: vec![], memory_kib: 300_000 };
     check("stream-job", &StreamHead::Job(Box::new(offer.clone())));
     let (peer, key) = (PeerId([0x56; 32]), GrantKey([0x57; 32]));
     let sources = vec![Source { peer, key, files: NumberSet::new(&mut vec![0, 2]) }];
     let offer = Offer { sources, ..offer };
     check("stream-job-sources", &StreamHead::Job(Box::new(offer.clone())));
-    let Offer { job, batches, closure, sources } = &offer;
-    let borrowed = postcard::to_stdvec(&OfferedJob::Job(OfferedParts { job, batches: *batches, closure, sources }));
+    let Offer { job, batches, closure, sources, memory_kib } = &offer;
+    let borrowed = postcard::to_stdvec(&OfferedJob::Job(OfferedParts {
+        job,
+        batches: *batches,
+        closure,
+        sources,
+        memory_kib: *memory_kib,
+    }));
     assert_eq!(borrowed, postcard::to_stdvec(&StreamHead::Job(Box::new(offer.clone()))));
     let fetch = Fetch { client: peer, key, digests: vec![Digest([0x58; 32]), Digest([0x59; 32])] };
     check("stream-fetch", &StreamHead::Fetch(Box::new(fetch)));
-    let usage = Usage { user_us: 1, system_us: 128, peak_kib: 16_384, stage_us: 3, run_us: 4, collect_us: 5 };
+    let usage = Usage {
+        user_us: 1,
+        system_us: 128,
+        peak_kib: 16_384,
+        stage_us: 3,
+        run_us: 4,
+        collect_us: 5,
+        crowd_percent: 200,
+    };
     let output =
         |name: &str, executable| Output { path: path(name), digest: Digest([0x53; 32]), size: 1 << 40, executable };
     let outcome = Outcome {
@@ -232,10 +246,24 @@ fn jobs_are_what_they_always_were() {
 
 #[test]
 fn what_is_said_between_jobs_is_what_it_always_was() {
-    let load = Load { slots: 300, accepted: 7, own: 2, closed: None };
+    let load = Load { slots: 300, credits: 5, accepted: 7, own: 2, wants: 130, memory_mib: 70_000, closed: None };
     check("control-load", &Control::Load(load));
-    for (at, closed) in [Closed::NoSandbox, Closed::Paused, Closed::Role, Closed::Leaving].into_iter().enumerate() {
-        let load = Load { slots: 0, accepted: 0, own: 0, closed: Some(closed) };
+    let closed = [
+        Closed::NoSandbox,
+        Closed::Paused,
+        Closed::Role,
+        Closed::Leaving,
+        Closed::Off,
+        Closed::InUse,
+        Closed::Battery,
+        Closed::Hot,
+        Closed::Metered,
+        Closed::Memory,
+        Closed::Busy,
+        Closed::Disk,
+    ];
+    for (at, closed) in closed.into_iter().enumerate() {
+        let load = Load { closed: Some(closed), ..Load::default() };
         check(&format!("control-load-closed-{at}"), &Control::Load(load));
     }
     check("control-toolchains", &Control::Toolchains(vec![Fingerprint(Digest([0x54; 32]))]));

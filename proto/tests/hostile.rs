@@ -108,7 +108,7 @@ fn read_jobs(bytes: &[u8]) {
     if let Ok(batch) = frame::decode::<NameBatch>(bytes) {
         let _ = names.learn(batch);
     }
-    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default(), sources: vec![] };
+    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default(), sources: vec![], memory_kib: 0 };
     let mut offered = None;
     match frame::decode::<StreamHead>(bytes) {
         Ok(StreamHead::Job(offer)) => offered = Some(*offer),
@@ -346,7 +346,7 @@ proptest! {
     ) {
         let mut known = Names::default();
         known.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("few, from the beginning");
-        let offer = Offer { job, batches: names, closure, sources: vec![] };
+        let offer = Offer { job, batches: names, closure, sources: vec![], memory_kib: 0 };
         match Provider::new(&offer, &known) {
             Err(refusal) => prop_assert_eq!(refusal, Refusal::Malformed),
             Ok(mut provider) => {

@@ -161,6 +161,7 @@ pub(super) fn load(agent: &Agent) -> Load {
         accepted: server.map_or(0, |s| small(s.accepted())),
         own: small(agent.local_leases()),
         closed,
+        ..Load::default()
     }
 }
 

@@ -89,7 +89,8 @@ pub(super) async fn submit(
     let wall = Duration::from_millis(job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
     let (batches, closure, sources) = (named.batches, &named.set, &named.sources);
-    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources });
+    let memory_kib = 0;
+    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources, memory_kib });
     sender.send(&offer, limits::FRAME_BYTES_MAX).await?;
     loop {
         let answer: Answer = receiver.receive(limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX, wall).await?;

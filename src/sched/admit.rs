@@ -32,7 +32,11 @@ pub fn admit(ledger: &Ledger) -> Result<(), Refusal> {
         Some(Closed::Leaving) => Err(Refusal::Leaving),
         Some(Closed::NoSandbox) => Err(Refusal::Sandbox),
         Some(Closed::Role) => Err(Refusal::Role),
-        Some(Closed::Paused) => Err(Refusal::Paused),
+        Some(Closed::Paused | Closed::Off | Closed::InUse | Closed::Battery | Closed::Hot | Closed::Metered) => {
+            Err(Refusal::Paused)
+        }
+        Some(Closed::Memory | Closed::Busy) => Err(Refusal::Busy),
+        Some(Closed::Disk) => Err(Refusal::Disk),
         None if ledger.accepted >= ledger.slots * OFFERS_PER_SLOT => Err(Refusal::Busy),
         None if ledger.memory_free_kib.is_some_and(|free| free < MEMORY_FREE_KIB_MIN) => Err(Refusal::Busy),
         None => Ok(()),

@@ -2,5 +2,6 @@
 
 pub mod admit;
 pub mod choose;
+pub mod guest;
 pub mod lend;
 pub mod retry;

@@ -436,6 +436,7 @@ fn outcome(
         stage_us: micros(ended - started).saturating_sub(cost.run_us),
         run_us: cost.run_us,
         collect_us: micros(ended.elapsed()),
+        crowd_percent: 100,
     };
     let text = finished.text.into_iter().map(|chunk| Text { is_stderr: chunk.is_stderr, bytes: chunk.bytes });
     let outcome = Outcome { exit, text: text.collect(), outputs, usage };

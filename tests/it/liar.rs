@@ -175,7 +175,7 @@ fn an_answer_with_what_nobody_asked_for_is_dropped_whole() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut member = runtime.block_on(Member::connect(&desk.client, "liar", &identity));
     runtime.block_on(async {
-        let load = Load { slots: 8, accepted: 0, own: 0, closed: None };
+        let load = Load { slots: 8, credits: 16, memory_mib: 8192, ..Load::default() };
         for said in [Control::Toolchains(member.compilers.clone()), Control::Load(load)] {
             stream::send(&mut member.control, &said, limits::WELCOME_BYTES_MAX).await.unwrap();
         }

@@ -189,7 +189,7 @@ impl World {
             13 => self.steal(m, conn),
             11 if self.lies_in_chains => self.send_chain(m, conn),
             _ => {
-                let boast = Load { slots: u16::MAX, accepted: 0, own: 0, closed: None };
+                let boast = Load { slots: u16::MAX, credits: u16::MAX, memory_mib: u32::MAX, ..Load::default() };
                 self.send(m, conn, CONTROL, &Control::Load(boast));
             }
         }
@@ -201,7 +201,7 @@ impl World {
         let namer = &self.machines[m].ends[&conn].namer;
         let (batches, mut numbers) = (namer.batches(), (0..namer.count().min(3)).collect());
         let job = job("lie.c", toolchain(0));
-        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers), sources: vec![] };
+        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers), sources: vec![], memory_kib: 0 };
         change(&mut offer);
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
@@ -221,7 +221,7 @@ impl World {
             self.send(m, conn, names_stream, &batch);
         }
         let closure = NumberSet::new(&mut vec![number]);
-        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure, sources: vec![] };
+        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure, sources: vec![], memory_kib: 0 };
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         stream

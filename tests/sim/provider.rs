@@ -79,6 +79,7 @@ impl World {
             accepted: if serves { small(machine.accepted) } else { 0 },
             own: small(machine.own),
             closed,
+            ..Load::default()
         }
     }
 
