@@ -83,6 +83,8 @@ reasons! {
     Leaving "LEAVING" "The agent is shutting down." "";
     ToolchainComing "TOOLCHAIN_COMING" "No connected machine has this compiler yet; it is being made ready to be sent, or is on its way." "Wait a moment: mesh toolchain shows how far it is.";
     IllegalInstruction "ILLEGAL_INSTRUCTION" "The compiler met an instruction there that the other machine's processor does not have; that machine is not used for it for an hour." "";
+    PeersPaused "PEERS_PAUSED" "The machines that have this compiler do not compile for others now." "mesh peers shows why.";
+    RemoteOom "REMOTE_OOM" "The unit had not enough memory on another machine." "";
 }
 
 impl core::fmt::Display for Reason {

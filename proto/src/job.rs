@@ -131,8 +131,10 @@ pub struct Usage {
     pub system_us: u64,
     /// The largest resident set among them, KiB.
     pub peak_kib: u64,
-    /// From offer to start of the compiler, microseconds: fetching and staging.
+    /// From offer to start of the compiler, microseconds: fetching and staging, without the wait for a slot.
     pub stage_us: u64,
+    /// How long it waited for a slot, microseconds.
+    pub wait_us: u64,
     /// The compiler's wall time, microseconds.
     pub run_us: u64,
     /// From its end to the outcome: collecting, microseconds.

@@ -205,6 +205,7 @@ fn jobs_are_what_they_always_were() {
         system_us: 128,
         peak_kib: 16_384,
         stage_us: 3,
+        wait_us: 6,
         run_us: 4,
         collect_us: 5,
         crowd_percent: 200,

@@ -23,7 +23,7 @@ use crate::{
     },
     reason::Reason,
     sched::{
-        choose::{self, Candidate, Choice, Here},
+        least::{self as choose, Candidate, Choice, Here},
         retry::{self, Failure, Next},
     },
     toolchain::{LookupError, Toolchain, native_trace},

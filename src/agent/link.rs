@@ -7,7 +7,7 @@ use super::{
 use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
-    sched::choose::Candidate,
+    sched::least::Candidate,
     worker::mirrors::Mirrors,
 };
 use mesh_proto::{

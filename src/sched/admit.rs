@@ -1,6 +1,6 @@
 //! Whether this machine takes a foreign job now (DECIDE).
 
-use crate::sched::choose::OFFERS_PER_SLOT;
+use crate::sched::least::OFFERS_PER_SLOT;
 use mesh_proto::{job::Refusal, membership::Role, message::Closed};
 
 /// This machine's state, as far as admission looks at it, and who asks.

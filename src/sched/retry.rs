@@ -44,18 +44,31 @@ pub fn is_illegal_instruction(outcome: &Outcome) -> bool {
 /// Decides after attempt number `attempt` (from 1) failed. What another machine would answer too ends it at once.
 #[must_use]
 pub fn next(failure: Failure, attempt: u32) -> Next {
-    let last = match failure {
+    let is_last = attempt >= ATTEMPTS_MAX || matches!(failure, Failure::Refused(Refusal::Malformed | Refusal::Limit));
+    if is_last { Next::Here(reason(failure)) } else { Next::Elsewhere }
+}
+
+/// Why a unit is compiled here whose last attempt failed so.
+#[must_use]
+pub fn reason(failure: Failure) -> Reason {
+    match failure {
         Failure::Lost => Reason::PeerLost,
-        Failure::Refused(Refusal::Busy | Refusal::Paused | Refusal::Leaving) => Reason::PeersBusy,
-        Failure::Refused(Refusal::Malformed) => return Next::Here(Reason::RemoteError),
-        Failure::Refused(Refusal::Limit) => return Next::Here(Reason::Deadline),
+        Failure::Refused(Refusal::Busy) => Reason::PeersBusy,
+        Failure::Refused(Refusal::Paused | Refusal::Leaving) => Reason::PeersPaused,
+        Failure::Refused(Refusal::Limit) => Reason::Deadline,
         Failure::Refused(Refusal::Role) => Reason::Role,
         Failure::Refused(Refusal::Toolchain) => Reason::NoMatch,
-        Failure::Refused(Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk | Refusal::Memory) => {
-            Reason::RemoteError
-        }
-    };
-    if attempt < ATTEMPTS_MAX { Next::Elsewhere } else { Next::Here(last) }
+        Failure::Refused(Refusal::Memory) => Reason::RemoteOom,
+        Failure::Refused(
+            Refusal::Malformed | Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk,
+        ) => Reason::RemoteError,
+    }
+}
+
+/// Whether a machine that refuses so is to be left alone for a while: it took the job and could not run it.
+#[must_use]
+pub fn is_fault(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::Missing | Refusal::Sandbox | Refusal::Collect | Refusal::Disk | Refusal::Toolchain)
 }
 
 #[cfg(test)]

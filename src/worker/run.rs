@@ -434,6 +434,7 @@ fn outcome(
         system_us: cost.system_us,
         peak_kib: cost.peak_kib,
         stage_us: micros(ended - started).saturating_sub(cost.run_us),
+        wait_us: 0,
         run_us: cost.run_us,
         collect_us: micros(ended.elapsed()),
         crowd_percent: 100,

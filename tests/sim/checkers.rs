@@ -3,7 +3,7 @@
 use crate::link::{Micros, SECOND};
 use mesh::{
     reason::Reason,
-    sched::{choose::OFFERS_PER_SLOT, retry::ATTEMPTS_MAX},
+    sched::{least::OFFERS_PER_SLOT, retry::ATTEMPTS_MAX},
 };
 use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ use crate::{
 use mesh::{
     reason::Reason,
     sched::{
-        choose::{self, Candidate, Choice, Here},
+        least::{self as choose, Candidate, Choice, Here},
         retry::{self, Failure, Next},
     },
 };

@@ -5,7 +5,7 @@ use crate::{
     link::{CONTROL, ConnId, HANDSHAKE_MAX, MS, NAMES, Parcel, SECOND},
     world::{Event, Nature, Timer, World},
 };
-use mesh::{agent::dial::Keep, sched::choose::Candidate};
+use mesh::{agent::dial::Keep, sched::least::Candidate};
 use mesh_proto::{
     exchange::share::Grants,
     frame,

@@ -1,0 +1,132 @@
+//! What is believed of another machine, and how old it is (DECIDE).
+
+use crate::sched::{
+    breaker::Breaker,
+    choose::Candidate,
+    speed::{Mean, Speed},
+};
+use mesh_proto::{message::Load, peer::PeerId, toolchain::Fingerprint};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes a second of a link of which nothing is known: a slow gigabit.
+const BYTES_A_S_DEFAULT: u64 = 60_000_000;
+/// Units of little input are compressed to about this share, one part of so many.
+const COMPRESSION: u64 = 4;
+/// A machine that refused for want of a slot is asked again after this time, or when it says something new.
+const BUSY_US: u64 = 100_000;
+/// Speeds of so many compilers are remembered for one machine.
+const SPEEDS_MAX: usize = 64;
+
+/// A machine of the mesh.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    pub(super) is_connected: bool,
+    pub(super) load: Load,
+    /// When it said so.
+    pub(super) heard_us: u64,
+    pub(super) toolchains: BTreeSet<Fingerprint>,
+    pub(super) rtt_us: u64,
+    bytes_a_s: Option<u64>,
+    /// What its units took besides their compilers lately.
+    overhead: Mean,
+    speeds: BTreeMap<Fingerprint, Speed>,
+    /// Offers of this machine that it holds.
+    pub(super) mine: u32,
+    pub(super) breaker: Breaker,
+    busy_until_us: u64,
+}
+
+impl Peer {
+    /// It says how busy it is.
+    pub(super) fn says(&mut self, now_us: u64, load: Load) {
+        self.load = load;
+        self.heard_us = now_us;
+        self.busy_until_us = 0;
+    }
+
+    /// It refused for want of a slot.
+    pub(super) fn was_busy(&mut self, now_us: u64) {
+        self.busy_until_us = now_us.saturating_add(BUSY_US);
+    }
+
+    pub(super) fn measured(&mut self, rtt_us: u64, bytes_a_s: Option<u64>) {
+        self.rtt_us = rtt_us;
+        self.bytes_a_s = bytes_a_s.filter(|rate| *rate > 0).or(self.bytes_a_s);
+    }
+
+    /// How fast it is with a compiler; with one that has not been used there, as with all others.
+    #[must_use]
+    pub(super) fn speed(&self, toolchain: &Fingerprint) -> f32 {
+        if let Some(speed) = self.speeds.get(toolchain) {
+            return speed.value();
+        }
+        let count = self.speeds.len();
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        let count = count.max(1) as f32;
+        (self.speeds.values().map(|speed| speed.value().ln()).sum::<f32>() / count).exp()
+    }
+
+    /// Whether enough units have ended there to believe it.
+    #[must_use]
+    pub(super) fn is_known(&self, toolchain: &Fingerprint) -> bool {
+        self.speeds.get(toolchain).is_some_and(Speed::is_known)
+    }
+
+    /// A unit ended there: it should have cost so much, and its compiler took so long with a core of its own.
+    pub(super) fn took(&mut self, toolchain: Fingerprint, cost_us: u64, run_us: u64) -> Speed {
+        if self.speeds.len() >= SPEEDS_MAX && !self.speeds.contains_key(&toolchain) {
+            self.speeds.clear();
+        }
+        let speed = self.speeds.entry(toolchain).or_default();
+        speed.observe(cost_us, run_us);
+        *speed
+    }
+
+    /// What a unit took there besides its compiler and the wait for a slot.
+    pub(super) fn overhead_was(&mut self, us: u64) {
+        self.overhead.observe(us);
+    }
+
+    /// What a unit of so much input will take there besides its compiler, microseconds.
+    #[must_use]
+    pub(super) fn overhead_us(&self, input_bytes: u64) -> u64 {
+        let rate = self.bytes_a_s.unwrap_or(BYTES_A_S_DEFAULT).max(1);
+        let wire = || (input_bytes / COMPRESSION).saturating_mul(1_000_000) / rate;
+        self.overhead.value().unwrap_or_else(|| self.rtt_us.saturating_mul(3).saturating_add(wire()))
+    }
+
+    /// Whether it serves at all.
+    #[must_use]
+    pub(super) fn serves(&self) -> bool {
+        self.is_connected && self.load.slots > 0 && self.load.closed.is_none()
+    }
+
+    /// As the choice sees it.
+    #[must_use]
+    pub(super) fn candidate(&self, id: PeerId, wish: &Wish, now_us: u64) -> Candidate {
+        let credits = match u32::from(self.load.credits) {
+            _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
+            credits if self.breaker.is_on_probation() => credits.min(1),
+            credits => credits,
+        };
+        Candidate {
+            peer: id,
+            slots: u32::from(self.load.slots),
+            credits,
+            mine: self.mine,
+            others: u32::from(self.load.accepted),
+            speed: self.speed(&wish.toolchain),
+            overhead_us: self.overhead_us(wish.input_bytes),
+            has_memory: wish.memory_kib / 1024 <= u64::from(self.load.memory_mib),
+        }
+    }
+}
+
+/// What a unit needs of a machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) toolchain: Fingerprint,
+    pub(super) input_bytes: u64,
+    /// 0 if nobody knows.
+    pub(super) memory_kib: u64,
+}
