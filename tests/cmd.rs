@@ -155,6 +155,8 @@ fn record(source: &Path, ended_ms: u64) -> UnitRecord {
         cpu_us: 0,
         peak_kib: 0,
         output_bytes: 0,
+        chosen: Vec::new(),
+        starts: 1,
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     net::pair,
-    view::snapshot::{Machine, Snapshot},
+    sched::dispatch::Dispatcher,
+    view::snapshot::{Counters, Machine, Snapshot},
 };
 use mesh_proto::{
     membership::Role,
@@ -252,14 +253,16 @@ fn snapshot(agent: &Agent) -> Snapshot {
             served.iter().map(|t| t.label()).chain(sent.iter().map(|(_, sent)| super::take::name(&sent.manifest))),
         ),
         slots: load.slots,
-        free: load
-            .slots
-            .saturating_sub(agent.server.as_ref().map_or(0, |s| s.running().try_into().unwrap_or(u16::MAX))),
+        free: load.slots.saturating_sub(u16::try_from(agent.slots.running()).unwrap_or(u16::MAX)),
         rtt_us: None,
         state: state(&load),
         addresses: own_addresses(agent),
         connected: true,
         finished: 0,
+        speed_percent: None,
+        memory_mib: Some(load.memory_mib),
+        failures: 0,
+        heard_ms: None,
     };
     let others = members.iter().flat_map(|m| m.by_id.keys()).filter(|id| **id != me);
     let mut peers: Vec<Machine> = others
@@ -267,20 +270,31 @@ fn snapshot(agent: &Agent) -> Snapshot {
             let link = agent.links.get(*id);
             let name = agent.mesh.name_of(id).unwrap_or_default();
             let load = link.as_ref().map(|l| l.load()).unwrap_or_default();
+            let (belief, slow) = agent.desk.look(|all| (all.belief(*id), all.is_too_slow(*id)));
+            let held = u16::try_from(belief.held).unwrap_or(u16::MAX);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "speeds are small")]
+            let percent = |speed: f32| (speed * 100.0).round() as u32;
             let has = |l: &super::link::Link| labels(own().filter(|t| l.has(&t.fingerprint)).map(|t| t.label()));
             Machine {
                 id: id.text(),
                 role: members.as_ref().and_then(|m| m.get(id)).map_or_else(String::new, |m| m.role.name().to_owned()),
                 compilers: link.as_deref().map(has).unwrap_or_default(),
                 slots: load.slots,
-                free: load
-                    .slots
-                    .saturating_sub(link.as_ref().map_or(0, |l| u16::try_from(l.candidate().held).unwrap_or(u16::MAX))),
+                // What others have there, and what this machine has.
+                free: load.slots.saturating_sub(load.accepted).saturating_sub(held),
                 rtt_us: link.as_ref().map(|l| l.conn.rtt_us()),
-                state: if link.is_some() { state(&load) } else { "not connected".to_owned() },
+                state: match &link {
+                    None => "not connected".to_owned(),
+                    Some(_) if slow && load.closed.is_none() => "ready, too slow to help much".to_owned(),
+                    Some(_) => state(&load),
+                },
                 addresses: agent.peers.addresses(*id).iter().map(ToString::to_string).collect(),
                 connected: link.is_some(),
                 finished: records.finished_by(&name),
+                speed_percent: belief.speed.map(percent),
+                memory_mib: link.as_ref().map(|_| load.memory_mib),
+                failures: belief.failures,
+                heard_ms: link.as_ref().map(|_| (agent.clock.us().saturating_sub(belief.heard_us)) / 1000),
                 name,
             }
         })
@@ -290,7 +304,8 @@ fn snapshot(agent: &Agent) -> Snapshot {
         this,
         mesh: agent.mesh.name(),
         peers,
-        counters: records.counters(),
+        counters: counters(agent, &records),
+        alarm: agent.desk.look(Dispatcher::is_alarming),
         not_serving: agent.no_sandbox.clone(),
         discovery_problem: super::nearby::problem(agent),
         nearby: super::nearby::strangers(agent),
@@ -298,6 +313,20 @@ fn snapshot(agent: &Agent) -> Snapshot {
         pid: std::process::id(),
         uptime_ms: agent.clock.ms(),
         port: agent.peers.endpoint.port(),
+    }
+}
+
+/// What the records have counted, and the dispatcher.
+fn counters(agent: &Agent, records: &super::records::Records) -> Counters {
+    let counts = agent.desk.look(Dispatcher::counts);
+    Counters {
+        hedges: counts.hedges,
+        hedges_won: counts.hedges_won,
+        wasted_ms: counts.wasted_us / 1000,
+        compiled_ms: counts.compiled_us / 1000,
+        fallbacks: counts.fallbacks,
+        overflows: counts.overflows,
+        ..records.counters()
     }
 }
 

@@ -5,16 +5,17 @@
 
 use super::{
     Agent,
-    link::Link,
+    desk::{Order, Ticket},
     outputs::{Made, Placed},
     phases::{Phases, measured},
+    starts::{self, Came, Going},
     wire::Request,
 };
 use crate::{
     compiler::{
         invocation::Invocation,
         native,
-        plan::{self, Plan},
+        plan::{self, Language, Plan},
         response,
     },
     inputs::{
@@ -23,24 +24,26 @@ use crate::{
     },
     reason::Reason,
     sched::{
-        least::{self as choose, Candidate, Choice, Here},
-        retry::{self, Failure, Next},
+        dispatch::{Ask, Why},
+        history::{Class, Work},
     },
     toolchain::{LookupError, Toolchain, native_trace},
     view::snapshot::{Phase, UnitRecord},
 };
 use mesh_proto::{
+    digest::Digest,
     job::{Exit, Job, Outcome, Text},
     limits,
     path::AbsPath,
     peer::PeerId,
+    toolchain::Fingerprint,
 };
 use std::{
     ffi::OsStr,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +51,6 @@ use tokio_util::sync::CancellationToken;
 const RESPONSE_BYTES_MAX: u64 = 8 << 20;
 /// Answers about native options that are kept.
 const NATIVES_MAX: usize = 256;
-/// How long a unit waits for a peer's free slot before it is compiled here, if this machine is out of the choice.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What the launcher is told.
 pub(super) enum Verdict {
@@ -59,6 +60,8 @@ pub(super) enum Verdict {
         reason: Reason,
         /// Whether a remote compile was, or would have been, tried.
         fallback: bool,
+        /// Holds a slot of this machine's until the launcher's compiler has ended.
+        ticket: Ticket,
     },
     /// The outputs lie beside their targets.
     Done {
@@ -74,6 +77,7 @@ struct Unit {
     view: View,
     closure: Closure,
     argv: Vec<Vec<u8>>,
+    work: Work,
     /// The closure was not come by through the walk alone: names that only the compiler knows are looked for.
     strict: bool,
 }
@@ -143,12 +147,14 @@ struct Arrived {
 struct Stays {
     reason: Reason,
     fallback: bool,
+    /// Its ticket holds a slot here already.
+    holds: bool,
 }
 
 impl From<Reason> for Stays {
     /// The plan's and the closure's verdicts: not a fallback, the unit is not distributed at all.
     fn from(reason: Reason) -> Self {
-        Self { reason, fallback: false }
+        Self { reason, fallback: false, holds: false }
     }
 }
 
@@ -169,22 +175,41 @@ pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: Cancellat
         cpu_us: 0,
         peak_kib: 0,
         output_bytes: 0,
+        chosen: Vec::new(),
+        starts: 0,
     };
     agent.records().requested();
-    let result = go(agent, request, &cancel, &mut phases, &mut record).await;
-    record.ended_ms = crate::host::wall_ms();
-    record.phases = phases.take();
+    let (mut ticket, mut local) = (None, Ask::here(Work::default()));
+    let result = go(agent, request, &cancel, &mut phases, &mut record, (&mut ticket, &mut local)).await;
     let verdict = match result {
         Ok(done) => done,
-        Err(Stays { reason, fallback }) => {
+        Err(Stays { reason, fallback, holds }) => {
             record.reason = Some(reason);
             record.ran_on = None;
-            Verdict::Local { reason, fallback }
+            let ticket = match ticket {
+                Some(ticket) if holds => ticket,
+                other => slot_here(agent, other, local, reason, fallback).await,
+            };
+            phases.ended("slot", None);
+            Verdict::Local { reason, fallback, ticket }
         }
     };
+    record.ended_ms = crate::host::wall_ms();
+    record.phases = phases.take();
     agent.records().ended(record);
     agent.changed();
     verdict
+}
+
+/// Waits until this machine has room for one more compiler.
+async fn slot_here(agent: &Arc<Agent>, had: Option<Ticket>, ask: Ask, reason: Reason, fallback: bool) -> Ticket {
+    if let Some(mut ticket) = had {
+        ticket.stay(ask, reason, fallback).await;
+        return ticket;
+    }
+    let mut ticket = agent.ask(Ask { local: Some((reason, fallback)), ..ask });
+    while !matches!(ticket.order().await, Order::Here { .. }) {}
+    ticket
 }
 
 async fn go(
@@ -193,9 +218,10 @@ async fn go(
     cancel: &CancellationToken,
     phases: &mut Phases,
     record: &mut UnitRecord,
+    (ticket, local): (&mut Option<Ticket>, &mut Ask),
 ) -> Result<Verdict, Stays> {
     if agent.is_leaving() {
-        return Err(Stays { reason: Reason::Leaving, fallback: true });
+        return Err(fallback(Reason::Leaving));
     }
     let preparing = agent.clone();
     let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
@@ -203,24 +229,31 @@ async fn go(
     let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
     record.note = known.note;
+    (local.toolchain, local.work) = (known.toolchain.unwrap_or(local.toolchain), known.work);
     phases.ended("scan", Some(cpu_us));
     let unit = prepared?;
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
-    let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record).await?;
+    let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record, ticket).await?;
     if outcome.exit != Exit::Code(0) {
-        return Err(Stays { reason: Reason::CompileError, fallback: false });
+        return Err(Reason::CompileError.into());
     }
     let placing = agent.clone();
     let placed = tokio::task::spawn_blocking(move || measured(|| place(&placing, unit, &outcome, bytes))).await;
-    let (placed, cpu_us) = placed.map_err(|_| Stays { reason: Reason::RemoteError, fallback: true })?;
+    let (placed, cpu_us) = placed.map_err(|_| fallback(Reason::RemoteError))?;
     phases.ended("write", Some(cpu_us));
     let (text, placed) = placed?;
     Ok(Verdict::Done { text, placed })
 }
 
+fn fallback(reason: Reason) -> Stays {
+    Stays { reason, fallback: true, holds: false }
+}
+
 /// What is known of a unit even if it stays here.
 #[derive(Default)]
 struct Known {
+    toolchain: Option<Fingerprint>,
+    work: Work,
     source: Vec<u8>,
     output: Vec<u8>,
     compiler: String,
@@ -284,12 +317,14 @@ fn plan_and_close(
     let plan = plan::plan(&invocation)?;
     known.source = absolute(&request.cwd, &plan.source);
     known.output = absolute(&request.cwd, &plan.output);
+    known.toolchain = Some(toolchain.fingerprint);
+    known.work = work(&known.source, &plan, &invocation.argv);
     let exists = |suspect: &Vec<u8>| Path::new(OsStr::from_bytes(&absolute(&request.cwd, suspect))).exists();
     if plan.suspects.iter().any(exists) {
         return Err(Reason::UnknownOption.into());
     }
     if goes_out {
-        agent.may_go_out(&toolchain).map_err(|reason| Stays { reason, fallback: true })?;
+        agent.may_go_out(&toolchain).map_err(fallback)?;
     }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
@@ -300,7 +335,18 @@ fn plan_and_close(
     if rung == Rung::Asked {
         agent.records().asked_compiler();
     }
-    Ok(Unit { view, closure, argv, strict: rung != Rung::Graph })
+    let work = Work { input_bytes: closure.bytes, ..known.work };
+    Ok(Unit { view, closure, argv, work, strict: rung != Rung::Graph })
+}
+
+/// What a unit will be known by the next time.
+fn work(source: &[u8], plan: &Plan, argv: &[Vec<u8>]) -> Work {
+    let cxx = matches!(plan.language, Language::Cxx | Language::ObjCxx | Language::PreprocessedCxx);
+    let class = Class::of(cxx, argv);
+    let flags = [class.cxx, class.optimised, class.debug, class.lto].map(u8::from);
+    let digest = Digest::of(&[&flags[..], source].concat());
+    let key = u64::from_le_bytes(*digest.0.first_chunk().expect("a digest has 32 bytes"));
+    Work { key: key.max(1), class, input_bytes: 0 }
 }
 
 /// The compiler that a request means now.
@@ -388,113 +434,60 @@ fn ask_native(toolchain: &Toolchain, question: &native::Question) -> Option<Vec<
     question.agree(&answer, &expanded).then_some(expansion)
 }
 
-/// Dropped when a peer has room for one more of ours: whoever waits for that chooses again. The peer says nothing of it.
-struct Freed<'a>(&'a Agent);
-
-impl Drop for Freed<'_> {
-    fn drop(&mut self) {
-        self.0.links.wake();
-    }
-}
-
-/// Offers the unit to one peer after another, within bounds.
+/// Has the unit compiled by whoever is to do it. Err: it is compiled here.
 async fn run_remotely(
     agent: &Arc<Agent>,
     unit: &Unit,
     cancel: &CancellationToken,
     phases: &mut Phases,
     record: &mut UnitRecord,
+    ticket: &mut Option<Ticket>,
 ) -> Result<(Outcome, Vec<Vec<u8>>), Stays> {
     let job = job(unit);
     // Said here, where the reason is known: a peer could only break off.
     job.check().map_err(|_| Stays::from(Reason::TooLarge))?;
-    let mut failed: Vec<PeerId> = Vec::new();
-    let mut attempt = 0;
-    let fallback = |reason| Stays { reason, fallback: true };
-    let deadline = tokio::time::Instant::now() + WAIT_MAX;
-    loop {
-        let changed = agent.links.changed();
-        let link = match pick(agent, unit, &failed) {
-            (Choice::Peer(_), Some(link)) => link,
-            (Choice::Wait, _) => {
-                tokio::select! {
-                    come = tokio::time::timeout_at(deadline, changed) => {
-                        come.map_err(|_| fallback(Reason::PeersBusy))?;
-                    }
-                    // What nobody has yet is compiled here; what somebody has is waited for.
-                    () = agent.leaving.cancelled() => return Err(fallback(Reason::Leaving)),
-                }
-                continue;
-            }
-            _ if !failed.is_empty() => return Err(fallback(Reason::PeerLost)),
-            _ if agent.links.matching(&unit.view.toolchain.fingerprint).is_empty() => {
-                return Err(fallback(Reason::NoMatch));
-            }
-            _ => return Err(Stays { reason: Reason::LocalIdle, fallback: false }),
-        };
-        phases.ended("choose", None);
-        attempt += 1;
-        // Declared before the offer, so dropped after it, however this ends.
-        let freed = Freed(agent);
-        let ran = tokio::select! {
-            ran = super::submit::submit(agent, &link, &job, &unit.closure) => ran,
-            () = cancel.cancelled() => return Err(fallback(Reason::Leaving)),
-        };
-        drop(freed);
-        phases.ended("remote", None);
-        match ran {
-            Ok((outcome, _)) if retry::is_illegal_instruction(&outcome) => {
-                link.shipments.quarantine(job.toolchain, Instant::now());
-                tracing::warn!("{} cannot run {}: illegal instruction", link.name(), record.compiler);
-                return Err(fallback(Reason::IllegalInstruction));
-            }
-            Ok((outcome, bytes)) => {
-                record.ran_on = Some(link.name());
-                let there = [
-                    ("stage", outcome.usage.stage_us),
-                    ("run", outcome.usage.run_us),
-                    ("collect", outcome.usage.collect_us),
-                ];
-                let phase = |(name, us): (&str, u64)| Phase { name: name.to_owned(), us, cpu_us: None };
-                record.phases_there = there.into_iter().map(phase).collect();
-                record.cpu_us = outcome.usage.user_us + outcome.usage.system_us;
-                record.peak_kib = outcome.usage.peak_kib;
-                record.output_bytes = outcome.outputs.iter().map(|o| o.size).sum();
-                return Ok((outcome, bytes));
-            }
-            Err(super::submit::SubmitError::Changed) => return Err(fallback(Reason::Changing)),
-            Err(super::submit::SubmitError::Violation(violation)) => {
-                agent.records().discrepancy();
-                tracing::warn!("{} broke the protocol: {violation}", link.name());
-                return Err(fallback(Reason::Discrepancy));
-            }
-            Err(super::submit::SubmitError::Failed(failure)) => {
-                record.note = format!("{}: {}", link.name(), describe(failure));
-                failed.push(link.peer);
-                if let Next::Here(reason) = retry::next(failure, attempt) {
-                    return Err(fallback(reason));
-                }
-            }
-        }
-    }
-}
-
-fn describe(failure: Failure) -> String {
-    match failure {
-        Failure::Refused(refusal) => refusal.to_string(),
-        Failure::Lost => "the connection was lost".to_owned(),
-    }
-}
-
-fn pick(agent: &Agent, unit: &Unit, failed: &[PeerId]) -> (Choice, Option<Arc<Link>>) {
-    let mut links = agent.links.matching(&unit.view.toolchain.fingerprint);
-    links.retain(|l| !failed.contains(&l.peer));
-    let candidates: Vec<Candidate> = links.iter().map(|l| l.candidate()).collect();
-    let here = Here { cores: agent.cores(), running: agent.running_here() };
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
-    let choice = choose::choose(&candidates, (!unit.view.request.force).then_some(here), prefer);
-    let link = if let Choice::Peer(peer) = choice { links.into_iter().find(|l| l.peer == peer) } else { None };
-    (choice, link)
+    let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
+    let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None };
+    let held = ticket.insert(agent.ask(ask));
+    let going = Going { job: &job, closure: &unit.closure, toolchain };
+    let came = starts::run(agent, held, going, cancel, &mut record.note).await;
+    phases.ended("remote", None);
+    let back = match came {
+        Came::Back(back) => back,
+        Came::Here { reason, fallback, why } => {
+            record.chosen = chosen(agent, None, &why);
+            return Err(Stays { reason, fallback, holds: true });
+        }
+        Came::Stays { reason, fallback } => return Err(Stays { reason, fallback, holds: false }),
+    };
+    let usage = &back.outcome.usage;
+    record.ran_on = Some(back.link.as_ref().map_or_else(|| agent.own_name(), |link| link.name()));
+    record.chosen = chosen(agent, record.ran_on.as_deref(), &back.why);
+    record.starts = back.starts;
+    let there =
+        [("stage", usage.stage_us), ("wait", usage.wait_us), ("run", usage.run_us), ("collect", usage.collect_us)];
+    let phase = |(name, us): (&str, u64)| Phase { name: name.to_owned(), us, cpu_us: None };
+    record.phases_there = there.into_iter().map(phase).collect();
+    record.cpu_us = usage.user_us + usage.system_us;
+    record.peak_kib = usage.peak_kib;
+    record.output_bytes = back.outcome.outputs.iter().map(|o| o.size).sum();
+    Ok((back.outcome, back.bytes))
+}
+
+/// How the machines compared when the unit went where it went: in milliseconds until its expected end, the chosen one
+/// first.
+fn chosen(agent: &Agent, ran_on: Option<&str>, why: &Why) -> Vec<(String, u64)> {
+    if why.is_second {
+        return Vec::new();
+    }
+    let name = |peer: &Option<PeerId>| match peer {
+        Some(peer) => agent.mesh.name_of(peer).unwrap_or_else(|| peer.short()),
+        None => "here".to_owned(),
+    };
+    let others = why.others.iter().map(|(peer, us)| (name(peer), us / 1000));
+    let first = (why.finish_us > 0).then(|| (ran_on.unwrap_or("here").to_owned(), why.finish_us / 1000));
+    first.into_iter().chain(others).collect()
 }
 
 /// The job that a unit is. The arguments go unchanged, but for what the plan expands.
@@ -518,7 +511,6 @@ fn job(unit: &Unit) -> Job {
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
 fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
-    let fallback = |reason| Stays { reason, fallback: true };
     let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
     if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
         return Err(fallback(Reason::Changing));

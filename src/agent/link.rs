@@ -7,7 +7,6 @@ use super::{
 use crate::{
     inputs::{Closure, Cursor, Gone, Retired},
     net::{self, stream::StreamError},
-    sched::least::Candidate,
     worker::mirrors::Mirrors,
 };
 use mesh_proto::{
@@ -24,10 +23,7 @@ use mesh_proto::{
 use rand_core::RngCore;
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -51,9 +47,6 @@ pub struct Link {
     name: Mutex<String>,
     load: Mutex<Load>,
     toolchains: Mutex<HashSet<Fingerprint>>,
-    in_flight: AtomicU32,
-    /// Offers of the peer's that are accepted here.
-    pub(super) accepted: AtomicU32,
     /// What the peer was told last of how busy this machine is.
     told: Mutex<Option<Load>>,
     names_out: Arc<tokio::sync::Mutex<NamesOut>>,
@@ -121,16 +114,6 @@ pub enum LinkError {
     Changed,
 }
 
-/// Counts an offer as held by the peer for as long as it lives.
-#[derive(Debug)]
-pub struct Held<'a>(&'a Link);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Link {
     /// A fresh connection; what is given to `control` goes out on its control stream.
     #[must_use]
@@ -143,8 +126,6 @@ impl Link {
             name: Mutex::default(),
             load: Mutex::default(),
             toolchains: Mutex::default(),
-            in_flight: AtomicU32::new(0),
-            accepted: AtomicU32::new(0),
             told: Mutex::default(),
             names_out: Arc::new(tokio::sync::Mutex::new(NamesOut {
                 namer: Namer::default(),
@@ -202,31 +183,6 @@ impl Link {
         let mut all: Vec<Fingerprint> = there.iter().copied().collect();
         all.sort();
         all
-    }
-
-    /// Offers of ours that it holds.
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// It holds one more.
-    pub fn hold(&self) -> Held<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Held(self)
-    }
-
-    /// What the choice looks at. Ours in flight are known exactly; of others' it said so last.
-    #[must_use]
-    pub fn candidate(&self) -> Candidate {
-        let load = self.load();
-        Candidate {
-            peer: self.peer,
-            slots: u32::from(load.slots),
-            held: self.in_flight().saturating_add(u32::from(load.accepted)),
-            speed: 1.0,
-            rtt_us: self.conn.rtt_us(),
-        }
     }
 
     /// Says how busy this machine is, if the peer does not know.

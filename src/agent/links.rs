@@ -94,14 +94,16 @@ impl Links {
         self.wake();
     }
 
-    /// Takes a link out, if it is still the one for its peer.
-    pub fn remove(&self, link: &Link) {
+    /// Takes a link out, if it is still the one for its peer; says whether it was.
+    pub fn remove(&self, link: &Link) -> bool {
         let mut links = self.lock();
-        if links.get(&link.peer).is_some_and(|l| l.id == link.id) {
+        let stood = links.get(&link.peer).is_some_and(|l| l.id == link.id);
+        if stood {
             links.remove(&link.peer);
         }
         drop(links);
         self.wake();
+        stood
     }
 
     /// All of them, by id.

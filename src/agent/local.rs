@@ -189,9 +189,8 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
     };
     stop.disarm();
     match verdict {
-        compile::Verdict::Local { reason, fallback } => {
-            // The connection is the launcher's lease of a local slot: it ends with the compiler.
-            let _lease = agent.local_lease();
+        compile::Verdict::Local { reason, fallback, ticket } => {
+            // The connection is the launcher's hold on its slot: it ends with the compiler.
             client.tell(&Tell::Local { reason, fallback }).await?;
             drop(waiting);
             // After a compile that failed remotely the launcher says with what status it ended here.
@@ -201,6 +200,7 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
                 agent.records().discrepancy();
                 agent.changed();
             }
+            ticket.compiled_here(reason != crate::reason::Reason::CompileError);
         }
         compile::Verdict::Done { text, placed } => {
             let bytes = |p: &std::path::PathBuf| p.as_os_str().as_bytes().to_vec();

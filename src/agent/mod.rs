@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
-//! | `compile` | one unit of ours, from request to verdict; `submit` offers it to a peer; [`outputs`] writes the result |
+//! | `compile` | one unit of ours, from request to verdict; [`outputs`] writes the result |
+//! | `desk` | drives the dispatcher, which says where our units go; `starts` does it, `submit` offers a unit to a peer |
+//! | `slots` | drives the intake, which says whose job may run here |
 //! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
 //! | `proofs` | whether a compiler may be sent to others; `trial` compiles `samples` here and in a root with nothing else |
 //! | `ship` | our compilers to machines that lack them; `give` sends the files, `take` is the other end |
@@ -24,6 +26,7 @@ pub mod wire;
 mod command;
 mod compile;
 mod compilers;
+mod desk;
 mod fetch;
 mod give;
 mod local;
@@ -38,6 +41,8 @@ mod samples;
 mod serve;
 mod share;
 mod ship;
+mod slots;
+mod starts;
 mod submit;
 mod take;
 mod toolchains;
@@ -54,6 +59,7 @@ use crate::{
     inputs::{Arrivals, Graph, Retired},
     places::Places,
     reason::Reason,
+    sched::dispatch::Dispatcher,
     toolchain::{Registry, Searcher, Toolchain},
 };
 use links::Links;
@@ -90,6 +96,10 @@ pub struct Agent {
     records: Mutex<Records>,
     links: Links,
     pulse: local::Pulse,
+    /// This machine's own units, and where they are.
+    desk: desk::Desk,
+    /// Jobs of others.
+    slots: slots::Slots,
     mesh: mesh::Mesh,
     peers: peers::Peers,
     server: Option<Arc<serve::Server>>,
@@ -99,7 +109,6 @@ pub struct Agent {
     packs: pack::Packs,
     /// Why there is no server.
     no_sandbox: Option<String>,
-    leases: AtomicU32,
     /// Cores that this process may use, as last looked at: the question costs a dozen system calls.
     cores: AtomicU32,
     leaving: CancellationToken,
@@ -117,17 +126,6 @@ pub struct Agent {
     dirty: Notify,
     /// `mesh down`.
     stop: Notify,
-}
-
-/// A compiler that a launcher runs here.
-#[derive(Debug)]
-struct Lease<'a>(&'a Agent);
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.0.leases.fetch_sub(1, Ordering::Relaxed);
-        self.0.load_changed();
-    }
 }
 
 impl Agent {
@@ -150,19 +148,20 @@ impl Agent {
         self.links.wake();
     }
 
-    fn local_lease(&self) -> Lease<'_> {
-        self.leases.fetch_add(1, Ordering::Relaxed);
-        self.load_changed();
-        Lease(self)
-    }
-
-    fn local_leases(&self) -> u32 {
-        self.leases.load(Ordering::Relaxed)
-    }
-
     /// Compilers that run here now, whoever's they are.
     fn running_here(&self) -> u32 {
-        self.local_leases() + self.server.as_ref().map_or(0, |server| server.running())
+        self.desk.look(Dispatcher::running_here) + self.slots.running()
+    }
+
+    /// Compilers that run here for each hundred that there are cores for; 100 at least.
+    fn crowd_percent(&self) -> u16 {
+        let percent = self.running_here().saturating_mul(100) / self.cores().max(1);
+        u16::try_from(percent.max(100)).unwrap_or(u16::MAX)
+    }
+
+    /// What the mesh calls this machine.
+    fn own_name(&self) -> String {
+        self.mesh.name_of(&self.mesh.me()).unwrap_or_else(|| self.my_name())
     }
 
     fn cores(&self) -> u32 {

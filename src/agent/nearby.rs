@@ -137,7 +137,7 @@ impl Agent {
     pub(super) fn announce(&self) {
         let load = serve::load(self);
         let key = self.mesh.set().map(|(_, key)| key);
-        let running = self.server.as_ref().map_or(0, |server| server.running());
+        let running = self.slots.running();
         self.nearby.with(|discovery| {
             let instance = discovery.instance();
             let tag = |f: &mesh_proto::toolchain::Fingerprint| key.map(|k| k.toolchain_tag(instance, f));

@@ -293,8 +293,7 @@ async fn greeted(
     let link = Arc::new(Link::new(agent.links.next_id(), peer, conn, control));
     link.set_name(&agent.mesh.name_of(&peer).unwrap_or(greeting.hello.name));
     link.set_toolchains(greeting.hello.toolchains);
-    let slots = u16::try_from(greeting.hello.slots).unwrap_or(u16::MAX);
-    link.set_load(mesh_proto::message::Load { slots, ..Default::default() });
+    let host_tag = greeting.hello.host_tag;
     let kept = agent.peers.dialer().connected(peer, link.id, dialled, agent.clock.ms());
     match kept {
         Keep::Old => {
@@ -309,6 +308,11 @@ async fn greeted(
         Keep::New => {}
     }
     agent.links.insert(link.clone());
+    agent.slots(|intake, _| intake.client(peer, host_tag));
+    agent.desk(|dispatcher, now| {
+        dispatcher.connected(now, peer, link.conn.rtt_us());
+    });
+    agent.tell_toolchains(&link);
     link.tell_load(serve::load_for(agent, &link));
     link.tell(Control::Toolchains(agent.served_toolchains()));
     // Records that came in while the two were greeting went to those who were connected then.
@@ -320,7 +324,10 @@ async fn greeted(
     agent.peers.remember();
     stand(agent, &link, sender, receiver, outbox).await;
     tracing::info!("disconnected: {}", link.name());
-    agent.links.remove(&link);
+    if agent.links.remove(&link) {
+        agent.slots(|intake, _| intake.left(peer));
+        agent.desk(|dispatcher, now| dispatcher.lost(now, peer));
+    }
     agent.peers.dialer().lost(peer, link.id, agent.clock.ms());
     Ok(())
 }
@@ -358,10 +365,13 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
         match receiver.receive(limits::WELCOME_BYTES_MAX, QUIET).await {
             Ok(Control::Load(load)) => {
                 link.set_load(load);
+                agent.slots(|intake, _| intake.wants(link.peer, load.wants.into()));
+                agent.desk(|dispatcher, now| dispatcher.load(now, link.peer, load));
                 agent.links.wake();
             }
             Ok(Control::Toolchains(list)) if list.len() <= limits::TOOLCHAINS_MAX => {
                 link.set_toolchains(list);
+                agent.tell_toolchains(link);
                 agent.links.wake();
             }
             Ok(Control::Records(records)) if records.len() <= limits::RECORDS_MAX => {
@@ -373,7 +383,12 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
             Ok(Control::Wanted(wanted)) => super::take::wanted(agent, link, wanted).await,
             Ok(Control::Arrival(arrival)) => agent.arrival(link, arrival),
             Ok(Control::Leaving) => {
-                link.set_load(mesh_proto::message::Load::default());
+                let load = mesh_proto::message::Load {
+                    closed: Some(mesh_proto::message::Closed::Leaving),
+                    ..Default::default()
+                };
+                link.set_load(load);
+                agent.desk(|dispatcher, now| dispatcher.load(now, link.peer, load));
                 agent.links.wake();
             }
             Ok(_) | Err(_) => return,
@@ -398,6 +413,8 @@ async fn names(link: Arc<Link>) {
 
 /// New records: everybody connected is told, and who is no member any more is cut off.
 pub(super) fn records_changed(agent: &Agent) {
+    // Its role may be another one.
+    agent.look_around();
     let Some((set, _)) = agent.mesh.set() else { return };
     let records: Vec<Record> = set.records();
     let members = agent.mesh.members();

@@ -145,6 +145,8 @@ mod tests {
             cpu_us: 0,
             peak_kib: 0,
             output_bytes: 0,
+            chosen: Vec::new(),
+            starts: 0,
         }
     }
 

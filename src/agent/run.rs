@@ -22,7 +22,6 @@ use crate::{
         tls::Gate,
     },
     places::Places,
-    sched::admit,
     store::{
         blobs::{self, Blobs},
         layout,
@@ -50,8 +49,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The load goes out this often at most.
-const PACE: Duration = Duration::from_millis(50);
+/// The load goes out this often at most: what a client must know at once, it is told when it offers.
+const PACE: Duration = Duration::from_millis(250);
 /// The counters are written this long after they have changed.
 const COUNTERS_PACE: Duration = Duration::from_secs(1);
 /// How often the free slots that are announced are looked at, seconds; discovery says them when they have changed.
@@ -147,6 +146,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     let own = Own { worker: worker.to_owned(), binary, loopback };
     let (agent, arrivals, events) = make(places, config, options, own).await?;
     let _ = std::fs::remove_file(places.starting_marker());
+    agent.look_around();
     tracing::info!("{} listens on port {}", agent.mesh.me().short(), agent.peers.endpoint.port());
     if let Some(why) = &agent.no_sandbox {
         tracing::warn!("this machine does not compile for others: {why}");
@@ -160,6 +160,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(super::nearby::discover(agent.clone(), events)),
         tokio::spawn(super::compilers::lend(agent.clone())),
         tokio::spawn(super::take::work(agent.clone())),
+        tokio::spawn(super::desk::watch(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
     ];
@@ -240,7 +241,7 @@ async fn make(
     let clock = Clock::default();
     let inviter = Inviter::new(gate, move || clock.ms());
     let registry = Arc::new(Registry::open(&places.cache, own.binary));
-    let slots = options.slots.or(config.slots).map_or_else(|| admit::slots(crate::host::cores()), u32::from);
+    let slots = options.slots.or(config.slots).map_or_else(crate::host::cores, u32::from);
     let cache = places.cache.clone();
     let worker = own.worker.clone();
     let server = tokio::task::spawn_blocking(move || server(&worker, &cache, slots)).await;
@@ -266,7 +267,8 @@ async fn make(
         records: Mutex::new(Records::default()),
         links: Links::default(),
         pulse,
-        leases: AtomicU32::new(0),
+        desk: super::desk::Desk::open(&places.cache),
+        slots: super::slots::Slots::default(),
         cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),
         dirty: Notify::new(),
@@ -336,9 +338,15 @@ async fn housekeep(agent: Arc<Agent>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         seconds += 1;
+        if agent.is_busy() || seconds.is_multiple_of(ANNOUNCE_EVERY_S) {
+            agent.look_around();
+        }
         let load = serve::load(&agent);
         if seconds.is_multiple_of(ANNOUNCE_EVERY_S) {
             agent.cores.store(crate::host::cores(), Ordering::Relaxed);
+            for link in agent.links.all() {
+                agent.tell_toolchains(&link);
+            }
             if announced != Some(load) {
                 announced = Some(load);
                 agent.announce();
@@ -348,6 +356,7 @@ async fn housekeep(agent: Arc<Agent>) {
             let (saving, mut so_far) = (agent.clone(), saved);
             let done = tokio::task::spawn_blocking(move || {
                 save_inputs(&saving, &mut so_far);
+                saving.desk.save(&saving.places.cache);
                 so_far
             });
             saved = done.await.unwrap_or(saved);
@@ -379,12 +388,13 @@ fn save_inputs(agent: &Agent, saved: &mut u64) {
 async fn leave(agent: &Arc<Agent>) {
     tracing::info!("leaving");
     agent.leaving.cancel();
+    agent.serve_on(serve::terms(agent));
     for link in agent.links.all() {
         link.tell(mesh_proto::message::Control::Leaving);
     }
     let deadline = tokio::time::Instant::now() + DRAIN_MAX;
     let busy = || {
-        let serving = agent.server.as_ref().map_or(0, |server| server.accepted());
+        let serving = agent.slots.accepted();
         // A launcher waits from its question to its verdict: what came of its unit may be on its way to the disk.
         serving > 0 || agent.pulse.waiting() > 0
     };
@@ -394,5 +404,6 @@ async fn leave(agent: &Arc<Agent>) {
     super::nearby::goodbye(agent).await;
     agent.records().write(&agent.places.state);
     save_inputs(agent, &mut 0);
+    agent.desk.save(&agent.places.cache);
     agent.peers.endpoint.close("leaving").await;
 }

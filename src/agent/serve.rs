@@ -6,7 +6,9 @@ use super::{
     give,
     link::Link,
     pack::{self, PackError},
-    share, take,
+    share,
+    slots::Place,
+    take,
 };
 use crate::{
     compiler::invocation::Family,
@@ -15,7 +17,7 @@ use crate::{
         stream::StreamError,
     },
     sandbox::SandboxError,
-    sched::admit::{self, Ledger},
+    sched::{dispatch::Dispatcher, guest::Terms},
     store::blobs::Blobs,
     toolchain::Toolchain,
     worker::{
@@ -33,13 +35,17 @@ use mesh_proto::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
+/// Memory that jobs leave to the machine's owner, KiB.
+const MEMORY_KEPT_KIB: u64 = 512 << 10;
+/// Numbers of jobs beyond two for each slot: samples, and second starts of this machine's own units.
+const NUMBERS_SPARE: u32 = 16;
 
 /// What this machine lends.
 #[derive(Debug)]
@@ -48,17 +54,17 @@ pub(super) struct Server {
     pub(super) blobs: Arc<Blobs>,
     /// Blobs that some job is being sent now.
     pub(super) incoming: Incoming,
-    slots: u32,
-    /// Compilers that run.
-    running: Arc<Semaphore>,
-    accepted: Mutex<u32>,
+    /// Compilers run for others at once, at most: its settings', or its cores.
+    pub(super) slots: u32,
+    /// Samples by which compilers are proved run one by one.
+    trials: Arc<Semaphore>,
     /// Compilers whose trees are whole.
     whole: Mutex<HashMap<Fingerprint, Lent>>,
     /// Compilers that other machines sent.
     pub(super) sent: AllSent,
     /// Those that are to come.
     pub(super) taking: take::Taking,
-    /// Numbers of slots that no job has.
+    /// Numbers that no job has: as many as jobs can run, be collected and be tried side by side.
     free: Mutex<Vec<u16>>,
 }
 
@@ -69,8 +75,14 @@ struct Lent {
     family: Family,
 }
 
-/// A slot's number, for as long as a compiler runs in it.
-struct Slot<'a>(&'a Server, u16);
+/// A job's number, for as long as anything of it is left: in some sandboxes it is known by it.
+pub(super) struct Slot<'a>(&'a Server, u16);
+
+impl Slot<'_> {
+    pub(super) fn number(&self) -> u16 {
+        self.1
+    }
+}
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
@@ -78,24 +90,13 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// An accepted offer.
-struct Accepted<'a>(&'a Agent, &'a Arc<Server>, &'a Link);
-
-impl Drop for Accepted<'_> {
-    fn drop(&mut self) {
-        *self.1.accepted.lock().expect("no panic while held") -= 1;
-        self.2.accepted.fetch_sub(1, Ordering::Relaxed);
-        self.0.load_changed();
-    }
-}
-
 impl Server {
     pub(super) fn new(worker: Arc<Worker>, blobs: Arc<Blobs>, sent: AllSent, slots: u32) -> Self {
-        let running = Arc::new(Semaphore::new(slots as usize));
-        let free = Mutex::new((0..u16::try_from(slots).unwrap_or(u16::MAX)).collect());
-        let incoming = Incoming::default();
+        let numbers = slots.saturating_mul(2).saturating_add(NUMBERS_SPARE);
+        let free = Mutex::new((0..u16::try_from(numbers).unwrap_or(u16::MAX)).rev().collect());
+        let (incoming, trials) = (Incoming::default(), Arc::new(Semaphore::new(1)));
         let (whole, taking) = (Mutex::default(), take::Taking::default());
-        Self { worker, blobs, incoming, slots, running, accepted: Mutex::new(0), whole, sent, taking, free }
+        Self { worker, blobs, incoming, slots, trials, whole, sent, taking, free }
     }
 
     /// No further job runs these compilers.
@@ -104,7 +105,8 @@ impl Server {
         whole.retain(|known, _| !toolchains.contains(known));
     }
 
-    fn slot(&self) -> Option<Slot<'_>> {
+    /// A number that no other job has.
+    pub(super) fn slot(&self) -> Option<Slot<'_>> {
         let slot = self.free.lock().expect("no panic while held").pop()?;
         Some(Slot(self, slot))
     }
@@ -119,7 +121,7 @@ impl Server {
         closure: &run::Closure,
     ) -> Result<Ran, RunError> {
         let lost = || RunError::Sandbox(SandboxError::Cancelled);
-        let _running = runtime.block_on(self.running.acquire()).map_err(|_| lost())?;
+        let _alone = runtime.block_on(self.trials.acquire()).map_err(|_| lost())?;
         let slot = self.slot().ok_or_else(lost)?;
         let (_cancel, cancelled) = run::cancellation().map_err(|_| lost())?;
         let order = Order {
@@ -133,45 +135,33 @@ impl Server {
         };
         self.worker.run(order, &self.blobs, &cancelled)
     }
-
-    /// How many compilers run for others now.
-    pub(super) fn running(&self) -> u32 {
-        self.slots - u32::try_from(self.running.available_permits()).unwrap_or(self.slots).min(self.slots)
-    }
-
-    pub(super) fn accepted(&self) -> u32 {
-        *self.accepted.lock().expect("no panic while held")
-    }
 }
 
 /// How busy this machine is, as this peer is told.
 pub(super) fn load_for(agent: &Agent, link: &Link) -> Load {
-    let load = load(agent);
-    let theirs = u16::try_from(link.accepted.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
-    Load { accepted: load.accepted.saturating_sub(theirs), ..load }
-}
-
-/// How busy this machine is, all peers taken together.
-pub(super) fn load(agent: &Agent) -> Load {
-    let closed = closed(agent);
     let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    let server = agent.server.as_ref().filter(|_| closed.is_none());
-    Load {
-        slots: server.map_or(0, |s| small(s.slots)),
-        accepted: server.map_or(0, |s| small(s.accepted())),
-        own: small(agent.local_leases()),
-        closed,
-        ..Load::default()
-    }
+    let (own, wants) = agent.desk.look(|dispatcher| (dispatcher.running_here(), dispatcher.wants()));
+    Load { own: small(own), wants: small(wants), ..agent.slots.load_for(agent.clock.us(), link.peer) }
 }
 
-fn closed(agent: &Agent) -> Option<Closed> {
-    match &agent.server {
+/// How busy this machine is, to somebody who has nothing here.
+pub(super) fn load(agent: &Agent) -> Load {
+    let own = agent.desk.look(Dispatcher::running_here);
+    let load = agent.slots.load_for(agent.clock.us(), agent.mesh.me());
+    Load { own: u16::try_from(own).unwrap_or(u16::MAX), ..load }
+}
+
+/// On what terms this machine serves now.
+pub(super) fn terms(agent: &Agent) -> Terms {
+    let closed = match &agent.server {
         _ if agent.is_leaving() => Some(Closed::Leaving),
         None => Some(Closed::NoSandbox),
         Some(_) if !agent.may_serve() => Some(Closed::Role),
         Some(_) => None,
-    }
+    };
+    let memory_free_kib = agent.memory_free_kib().map(|kib| kib.saturating_sub(MEMORY_KEPT_KIB));
+    let slots = agent.server.as_ref().filter(|_| closed.is_none()).map_or(0, |server| server.slots);
+    Terms { slots, closed, memory_free_kib, gives_up_one: false }
 }
 
 /// Serves the job streams of one connection until it ends.
@@ -215,15 +205,18 @@ async fn stream(
             return Ok(None);
         }
     };
-    let ran = match accept(agent, link) {
-        Ok((server, accepted)) => {
-            let stopped = out.stopped();
+    let let_in = agent.server.as_ref().ok_or(Refusal::Sandbox);
+    let ran = match let_in.and_then(|server| Ok((server, agent.let_in(link, offer.memory_kib)?))) {
+        Ok((server, mut place)) => {
+            let (stopped, given_up) = (out.stopped(), place.given_up());
             let ran = tokio::select! {
-                ran = job(agent, server, link, *offer, &mut out, &mut inp) => ran?,
+                ran = job(agent, server, link, *offer, (&mut out, &mut inp), &mut place) => ran?,
+                () = given_up => Err(Refusal::Memory),
                 // The client has lost interest, or the connection is gone.
                 () = stopped => return Err(StreamError::Finished),
             };
-            drop(accepted);
+            // The slot is free as soon as the compiler has ended: what it made is still to be sent.
+            drop(place);
             ran
         }
         Err(refusal) => Err(refusal),
@@ -254,21 +247,6 @@ fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut bytes)?;
     Ok(bytes)
-}
-
-fn accept<'a>(agent: &'a Agent, link: &'a Link) -> Result<(&'a Arc<Server>, Accepted<'a>), Refusal> {
-    let server = agent.server.as_ref().ok_or(Refusal::Sandbox)?;
-    {
-        let mut accepted = server.accepted.lock().expect("no panic while held");
-        let memory_free_kib = agent.memory_free_kib();
-        let (slots, accepted_now, closed) = (server.slots, *accepted, closed(agent));
-        let client = agent.mesh.role_of(&link.peer);
-        admit::admit(&Ledger { slots, accepted: accepted_now, closed, memory_free_kib, client })?;
-        *accepted += 1;
-    }
-    link.accepted.fetch_add(1, Ordering::Relaxed);
-    agent.load_changed();
-    Ok((server, Accepted(agent, server, link)))
 }
 
 /// The compiler of this fingerprint. Once its tree is whole the machine's own files do not matter any more: the tree is a
@@ -313,8 +291,8 @@ async fn job(
     server: &Arc<Server>,
     link: &Link,
     offer: Offer,
-    out: &mut Sender,
-    inp: &mut Receiver,
+    (out, inp): (&mut Sender, &mut Receiver),
+    place: &mut Place,
 ) -> Result<Result<Ran, Refusal>, StreamError> {
     let began = Instant::now();
     let fingerprint = offer.job.toolchain;
@@ -329,9 +307,10 @@ async fn job(
     if let Err(refusal) = fetch::fetch(agent, server, link, &offer.sources, &mut provider, out, inp).await? {
         return Ok(Err(refusal));
     }
-    let Ok(_running) = server.running.acquire().await else { return Ok(Err(Refusal::Leaving)) };
-    let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
     let staged = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let waited = place.slot().await;
+    let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
+    let crowd_percent = agent.crowd_percent();
     let order = OwnedOrder {
         closure: provider.numbered().collect(),
         toolchain: toolchain.manifest,
@@ -346,7 +325,9 @@ async fn job(
         agent.records().ran(ran.form == Form::Mirror, server.worker.mirror_misses());
     }
     Ok(ran.map(|mut ran| {
-        ran.outcome.usage.stage_us += staged;
+        let usage = &mut ran.outcome.usage;
+        usage.stage_us += staged;
+        (usage.wait_us, usage.crowd_percent) = (waited, crowd_percent);
         ran
     }))
 }

@@ -75,21 +75,20 @@ fn read(entry: &Entry) -> Option<Vec<u8>> {
     (Digest::of(&bytes) == file.digest).then_some(bytes)
 }
 
-/// Offers `job` on `link`. Dropping the future cancels the job there.
+/// Offers `job`, which should need so much memory at most (KiB; 0 if nobody knows), on `link`. Dropping the future cancels the job there.
 pub(super) async fn submit(
     agent: &Arc<Agent>,
     link: &Link,
     job: &Job,
     closure: &Closure,
+    memory_kib: u64,
 ) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
-    let _held = link.hold();
     let named = link.name_closure(closure, &agent.retired, &agent.links).await?;
     let mut claimed = named.claimed;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
     let wall = Duration::from_millis(job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
     let (batches, closure, sources) = (named.batches, &named.set, &named.sources);
-    let memory_kib = 0;
     let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources, memory_kib });
     sender.send(&offer, limits::FRAME_BYTES_MAX).await?;
     loop {

@@ -551,7 +551,7 @@ pub(super) async fn prune(agent: &Arc<Agent>, all: bool) -> Tell {
         victims.iter().for_each(|one| drop(server.sent.remove(one)));
         server.forget(&victims);
         let end = Instant::now() + JOBS_TIME;
-        while server.running() > 0 {
+        while agent.slots.running() > 0 {
             if Instant::now() >= end {
                 for (fingerprint, sent) in go {
                     if let Err(error) = server.sent.add(fingerprint, sent) {

@@ -46,6 +46,15 @@ pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// A file's content, if it can be read and is no larger than so many bytes.
+#[must_use]
+pub fn read_at_most(path: &std::path::Path, bytes_max: u64) -> Option<Vec<u8>> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, bytes_max + 1), &mut bytes).ok()?;
+    (bytes.len() as u64 <= bytes_max).then_some(bytes)
+}
+
 /// A clock that only goes forward.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Instant);
@@ -57,6 +66,12 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// Microseconds since it was made.
+    #[must_use]
+    pub fn us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Milliseconds since it was made.
     #[must_use]
     pub fn ms(&self) -> u64 {

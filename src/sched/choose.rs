@@ -100,6 +100,12 @@ impl Here {
     }
 }
 
+/// Whether a machine of this speed gets only what there is no room for elsewhere, where the best one is so fast.
+#[must_use]
+pub fn is_too_slow(speed: f32, best: f32) -> bool {
+    time(1_000_000, speed) / SLOWER_MAX > time(1_000_000, best)
+}
+
 /// How long a cost takes at a speed, microseconds.
 #[must_use]
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]

@@ -2,29 +2,32 @@
 //!
 //! A state machine without a clock, a lock or a wire. It is told what happens ([`Dispatcher::ask`], [`Dispatcher::load`],
 //! [`Dispatcher::ended`] and the others), and says what is to be done ([`Dispatcher::take`]). The agent and the simulation
-//! of the cluster drive the same code.
+//! of the cluster drive the same code. [`place`] says where units go that wait, [`ends`] what follows when a start ends,
+//! [`second`] which units are started a second time, [`peer`] what is believed of another machine.
 
+mod ends;
 mod peer;
+mod place;
+mod second;
 #[cfg(test)]
 mod tests;
 
 use super::{
-    choose::{self, Candidate, Choice},
-    hedge::{self, Target, Underway},
-    history::{History, Prediction, SAMPLES_MIN, Work},
+    choose,
+    history::{History, Prediction, Work},
     ledger::Ledger,
-    retry::{self, Failure, Next},
-    speed::Speed,
+    retry::Failure,
+    speed::{Speed, mean},
 };
 use crate::reason::Reason;
 use mesh_proto::{
+    digest::Digest,
     job::{Refusal, Usage},
     message::Load,
     peer::PeerId,
     toolchain::Fingerprint,
 };
 pub use peer::Peer;
-use peer::Wish;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -71,6 +74,14 @@ pub struct Ask {
     /// It is to be compiled here, for this reason, and only waits for a slot; and whether that is a fallback from a remote
     /// compile that was or would have been tried.
     pub local: Option<(Reason, bool)>,
+}
+
+impl Ask {
+    /// For something that is compiled here, with a compiler of which nothing need be known. The reason is to be added.
+    #[must_use]
+    pub fn here(work: Work) -> Self {
+        Self { toolchain: Fingerprint(Digest([0; 32])), work, force: false, prefer: None, local: None }
+    }
 }
 
 /// How one start of a unit ended.
@@ -167,6 +178,19 @@ pub struct Counts {
     pub fallbacks: u64,
     /// Units that were compiled here although the ledger was full, because nothing moved.
     pub overflows: u64,
+}
+
+/// What is believed of a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Belief {
+    /// How fast one of its slots is, this machine's being 1, if enough units have ended there to tell.
+    pub speed: Option<f32>,
+    /// Offers of this machine that it has.
+    pub held: u32,
+    /// Failures since something last went well there.
+    pub failures: u32,
+    /// When it last said how busy it is, microseconds.
+    pub heard_us: u64,
 }
 
 /// How many compilers it makes sense to start at once.
@@ -380,10 +404,8 @@ impl Dispatcher {
             // Others that run here take their part of what it gets.
             let crowd = u64::from(self.ledger.running().max(1)).max(u64::from(self.here.cores.max(1)));
             let own_us = took_us * u64::from(self.here.cores.max(1)) / crowd;
-            let speed = self.here_speeds.entry(toolchain).or_default();
-            speed.observe(cost_us, own_us);
-            let speed = *speed;
-            self.learn(&work, speed, own_us, 0);
+            let informed = unit.expected.is_informed;
+            self.learn(None, &toolchain, (&work, cost_us, informed), own_us, 0);
         }
         self.gone(now_us, id);
     }
@@ -427,6 +449,12 @@ impl Dispatcher {
         self.ledger.running()
     }
 
+    /// Whether any unit is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.units.is_empty()
+    }
+
     /// How many compilers it makes sense to start at once.
     #[must_use]
     pub fn parallelism(&self) -> Parallelism {
@@ -459,16 +487,25 @@ impl Dispatcher {
         &self.history
     }
 
-    /// How fast a peer is with a compiler, if enough units have ended there to tell.
+    /// What is believed of a peer.
     #[must_use]
-    pub fn speed_of(&self, peer: PeerId, toolchain: &Fingerprint) -> Option<f32> {
-        self.peers.get(&peer).filter(|peer| peer.is_known(toolchain)).map(|peer| peer.speed(toolchain))
+    pub fn belief(&self, id: PeerId) -> Belief {
+        let here = mean(self.here_speeds.values()).unwrap_or_else(|| self.usual_speed());
+        self.peers.get(&id).map_or_else(Belief::default, |peer| Belief {
+            speed: peer.mean_speed().map(|speed| speed / here),
+            held: peer.mine,
+            failures: peer.breaker.failures(),
+            heard_us: peer.heard_us,
+        })
     }
 
-    /// How often a machine has failed since something last went well there.
+    /// Whether a peer is so slow that it only gets what the others have no room for.
     #[must_use]
-    pub fn failures_of(&self, peer: PeerId) -> u32 {
-        self.peers.get(&peer).map_or(0, |peer| peer.breaker.failures())
+    pub fn is_too_slow(&self, id: PeerId) -> bool {
+        let speeds = self.peers.values().filter(|peer| peer.serves()).filter_map(Peer::mean_speed);
+        let best = speeds.fold(mean(self.here_speeds.values()).unwrap_or(0.0), f32::max);
+        let own = self.peers.get(&id).and_then(Peer::mean_speed);
+        own.is_some_and(|own| choose::is_too_slow(own, best))
     }
 
     /// Every unit that is under way: where its starts are, and since when, microseconds; no start for one that waits.
@@ -482,469 +519,4 @@ impl Dispatcher {
             (*id, starts)
         })
     }
-
-    fn here_speed(&self, toolchain: &Fingerprint) -> f32 {
-        self.here_speeds.get(toolchain).map_or(1.0, Speed::value)
-    }
-
-    fn chance(&mut self) -> f32 {
-        // Xorshift (Marsaglia, 2003): nothing secret depends on it.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        #[expect(clippy::cast_precision_loss, reason = "chance")]
-        let part = (self.random >> 40) as f32;
-        part / 16_777_216.0
-    }
-
-    /// Remembers what a unit cost on a machine of this speed.
-    fn learn(&mut self, work: &Work, speed: Speed, own_us: u64, peak_kib: u64) {
-        self.counts.compiled_us = self.counts.compiled_us.saturating_add(own_us);
-        // A machine of which little is known would say more of itself than of the unit.
-        if work.key == 0 {
-            return;
-        }
-        if speed.is_known() || self.history.ended(work.class) < SAMPLES_MIN {
-            self.history.learned(work, choose::time(own_us, 1.0 / speed.value()), peak_kib);
-        }
-    }
-
-    fn group(&self, id: UnitId, unit: &Unit) -> Group {
-        let alone = (!unit.failed.is_empty() || unit.out_of_memory > 0).then_some(id);
-        (unit.ask.toolchain, unit.ask.force, unit.ask.prefer, alone)
-    }
-
-    /// Puts a unit among those that wait.
-    fn wait(&mut self, id: UnitId) {
-        let Some(unit) = self.units.get(&id) else { return };
-        if unit.ask.local.is_some() {
-            self.to_here.push_back(id);
-            return;
-        }
-        let (group, cost) = (self.group(id, unit), Reverse(unit.expected.cost_us));
-        let queue = self.queues.entry(group).or_default();
-        queue.longest.insert((cost, id));
-        queue.oldest.insert(id);
-    }
-
-    /// Takes a unit out of those that wait.
-    fn wait_no_more(&mut self, id: UnitId) {
-        let Some(unit) = self.units.get(&id) else { return };
-        let (group, cost) = (self.group(id, unit), Reverse(unit.expected.cost_us));
-        if let Some(queue) = self.queues.get_mut(&group) {
-            queue.longest.remove(&(cost, id));
-            queue.oldest.remove(&id);
-            if queue.oldest.is_empty() {
-                self.queues.remove(&group);
-            }
-        }
-        self.to_here.retain(|waiting| *waiting != id);
-    }
-
-    /// It is compiled here in any case, as soon as there is room.
-    fn must_be_here(&mut self, id: UnitId, reason: Reason, fallback: bool) {
-        self.wait_no_more(id);
-        if let Some(unit) = self.units.get_mut(&id) {
-            unit.ask.local = Some((reason, fallback));
-            unit.state = State::Waits;
-            self.to_here.push_back(id);
-        }
-    }
-
-    /// Gives whoever waits what there is.
-    fn place(&mut self, now_us: u64) {
-        self.place_here(now_us);
-        let groups: Vec<Group> = self.queues.keys().copied().collect();
-        for group in groups {
-            while let Some(id) = self.queues.get(&group).and_then(|queue| self.next_of(queue)) {
-                if !self.place_one(now_us, id) {
-                    break;
-                }
-            }
-        }
-        self.place_here(now_us);
-    }
-
-    /// The longest, so that it does not end last; but nobody is passed by for ever.
-    fn next_of(&self, queue: &Queue) -> Option<UnitId> {
-        /// One that so many later ones could have passed by goes first.
-        const PASSED_MAX: u64 = 256;
-        let (_, longest) = queue.longest.first()?;
-        let oldest = queue.oldest.first()?;
-        let newest = queue.oldest.last()?;
-        Some(if newest - oldest > PASSED_MAX { *oldest } else { *longest })
-    }
-
-    fn place_here(&mut self, now_us: u64) {
-        while let Some(id) = self.to_here.front().copied() {
-            let Some(unit) = self.units.get(&id) else {
-                self.to_here.pop_front();
-                continue;
-            };
-            if !self.ledger.has_room(unit.expected.memory_kib, now_us) {
-                return;
-            }
-            self.to_here.pop_front();
-            let (reason, fallback) = unit.ask.local.unwrap_or((Reason::PeersBusy, true));
-            self.begin_here(now_us, id, reason, fallback, Why::default());
-        }
-    }
-
-    fn begin_here(&mut self, now_us: u64, id: UnitId, reason: Reason, fallback: bool, why: Why) {
-        let Some(unit) = self.units.get_mut(&id) else { return };
-        unit.state = State::Here { since_us: now_us };
-        self.ledger.begin(holder(Some(id), 0), unit.expected.memory_kib, now_us, GROWS_US);
-        self.moved_us = now_us;
-        if fallback {
-            self.counts.fallbacks += 1;
-            self.was(true);
-        }
-        self.acts.push(Do::Here { unit: id, reason, fallback, why });
-    }
-
-    fn was(&mut self, here: bool) {
-        if self.latest.len() >= LATEST_MAX {
-            self.latest.pop_front();
-        }
-        self.latest.push_back(here);
-    }
-
-    fn wish(unit: &Unit) -> Wish {
-        let memory_kib = if unit.expected.memory_is_guess { 0 } else { unit.expected.memory_kib };
-        Wish { toolchain: unit.ask.toolchain, input_bytes: unit.ask.work.input_bytes, memory_kib }
-    }
-
-    /// The machines that a unit could go to.
-    fn candidates(&self, unit: &Unit, now_us: u64) -> Vec<Candidate> {
-        let wish = Self::wish(unit);
-        let has = |(id, peer): &(&PeerId, &Peer)| {
-            peer.serves() && peer.toolchains.contains(&wish.toolchain) && !unit.failed.contains(id)
-        };
-        self.peers.iter().filter(has).map(|(id, peer)| peer.candidate(*id, &wish, now_us)).collect()
-    }
-
-    /// This machine, if it is in the choice.
-    fn at_home(&self, unit: &Unit, now_us: u64) -> choose::Here {
-        choose::Here {
-            slots: self.ledger.slots(),
-            running: self.ledger.running(),
-            speed: self.here_speed(&unit.ask.toolchain),
-            has_room: self.to_here.is_empty() && self.ledger.has_room(unit.expected.memory_kib, now_us),
-        }
-    }
-
-    /// Places one unit that waits. `false` if it has to go on waiting, and all like it with it.
-    fn place_one(&mut self, now_us: u64, id: UnitId) -> bool {
-        let unit = &self.units[&id];
-        let candidates = self.candidates(unit, now_us);
-        let here = (!unit.ask.force).then(|| self.at_home(unit, now_us));
-        let usable = candidates.iter().any(|c| c.credits > 0 || c.mine > 0);
-        let waiting = self.queues.values().map(|queue| queue.oldest.len()).sum::<usize>() - 1;
-        let load = choose::Load {
-            cost_us: unit.expected.cost_us,
-            mean_us: self.history.mean_us(),
-            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-        };
-        let choice = choose::choose(load, &candidates, here, unit.ask.prefer);
-        let why = |finish_us| why(finish_us, choice, &load, &candidates, here);
-        match choice {
-            Choice::Peer(peer, finish_us) => {
-                let why = why(finish_us);
-                self.wait_no_more(id);
-                self.offer(now_us, id, peer, why);
-                true
-            }
-            Choice::Here(finish_us) => {
-                let why = why(finish_us);
-                let (reason, fallback) = if usable { (Reason::LocalIdle, false) } else { self.why_nobody(unit) };
-                self.wait_no_more(id);
-                self.begin_here(now_us, id, reason, fallback, why);
-                if !fallback {
-                    self.was(false);
-                }
-                true
-            }
-            Choice::Wait => false,
-            Choice::Nobody => {
-                let (reason, fallback) = self.why_nobody(unit);
-                self.must_be_here(id, reason, fallback);
-                self.place_here(now_us);
-                true
-            }
-        }
-    }
-
-    /// Why nobody else takes it.
-    fn why_nobody(&self, unit: &Unit) -> (Reason, bool) {
-        if let Some(failure) = unit.last {
-            return (retry::reason(failure), true);
-        }
-        let has = |peer: &&Peer| peer.is_connected && peer.toolchains.contains(&unit.ask.toolchain);
-        let there: Vec<&Peer> = self.peers.values().filter(has).collect();
-        let reason = if there.is_empty() {
-            Reason::NoMatch
-        } else if there.iter().any(|peer| peer.serves() && peer.breaker.is_on_probation()) {
-            Reason::PeerLost
-        } else if there.iter().any(|peer| peer.serves()) {
-            Reason::PeersBusy
-        } else {
-            Reason::PeersPaused
-        };
-        (reason, true)
-    }
-
-    fn offer(&mut self, now_us: u64, id: UnitId, peer: PeerId, why: Why) {
-        let unit = self.units.get_mut(&id).expect("it was looked at");
-        let wish = Self::wish(unit);
-        let there = self.peers.get_mut(&peer).expect("it was chosen from these");
-        let candidate = there.candidate(peer, &wish, now_us);
-        let overhead_us = candidate.overhead_us + candidate.wait_us(self.history.mean_us());
-        there.mine += 1;
-        let attempt = self.next_attempt;
-        self.next_attempt += 1;
-        unit.state = State::Out;
-        unit.attempts.push(attempt);
-        unit.tried += u32::from(!why.is_second);
-        let is_second = why.is_second;
-        let run_us = choose::time(unit.expected.cost_us, candidate.speed);
-        let made = Attempt { unit: id, peer: Some(peer), since_us: now_us, overhead_us, run_us, is_second };
-        self.attempts.insert(attempt, made);
-        self.moved_us = now_us;
-        self.acts.push(Do::Offer { unit: id, attempt, peer, memory_kib: wish.memory_kib, why });
-    }
-
-    /// Ends one start. The unit is placed again, or has ended.
-    fn end(&mut self, now_us: u64, number: AttemptId, end: End) {
-        let Some(attempt) = self.attempts.remove(&number) else { return };
-        self.release(&attempt, number);
-        self.moved_us = now_us;
-        let Some(unit) = self.units.get_mut(&attempt.unit) else { return };
-        unit.attempts.retain(|other| *other != number);
-        match end {
-            End::Done(usage) => self.done(now_us, &attempt, &usage),
-            End::Void => self.forget(now_us, attempt.unit),
-            End::Refused(Refusal::Busy) if unit.busy < BUSY_MAX => {
-                unit.busy += 1;
-                if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
-                    peer.was_busy(now_us);
-                }
-                unit.tried = unit.tried.saturating_sub(1);
-                self.again(attempt.unit, None);
-            }
-            End::Refused(refusal) => self.failed(now_us, &attempt, Failure::Refused(refusal)),
-            End::Lost => self.failed(now_us, &attempt, Failure::Lost),
-        }
-    }
-
-    /// What a start held is free.
-    fn release(&mut self, attempt: &Attempt, number: AttemptId) {
-        match attempt.peer {
-            Some(id) => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.mine = peer.mine.saturating_sub(1);
-                }
-            }
-            None => {
-                self.ledger.end(holder(None, number));
-            }
-        }
-    }
-
-    fn done(&mut self, now_us: u64, attempt: &Attempt, usage: &Usage) {
-        let unit = &self.units[&attempt.unit];
-        let (work, toolchain, cost_us) = (unit.ask.work, unit.ask.toolchain, unit.expected.cost_us);
-        let own_us = usage.run_us * 100 / u64::from(usage.crowd_percent.max(100));
-        let speed = match attempt.peer {
-            Some(id) => {
-                let Some(peer) = self.peers.get_mut(&id) else { return };
-                peer.breaker.worked();
-                let elapsed_us = now_us.saturating_sub(attempt.since_us);
-                peer.overhead_was(elapsed_us.saturating_sub(usage.run_us).saturating_sub(usage.wait_us));
-                peer.took(toolchain, cost_us, own_us)
-            }
-            None => {
-                let speed = self.here_speeds.entry(toolchain).or_default();
-                speed.observe(cost_us, own_us);
-                *speed
-            }
-        };
-        self.learn(&work, speed, own_us, usage.peak_kib);
-        self.counts.hedges_won += u64::from(attempt.is_second);
-        self.was(false);
-        self.forget(now_us, attempt.unit);
-    }
-
-    fn failed(&mut self, now_us: u64, attempt: &Attempt, failure: Failure) {
-        let jitter = self.chance();
-        if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
-            match failure {
-                Failure::Lost => peer.breaker.failed(now_us, jitter),
-                Failure::Refused(refusal) if retry::is_fault(refusal) => peer.breaker.failed(now_us, jitter),
-                Failure::Refused(Refusal::Paused | Refusal::Leaving) => peer.load.slots = 0,
-                Failure::Refused(_) => {}
-            }
-        }
-        let Some(unit) = self.units.get_mut(&attempt.unit) else { return };
-        unit.last = Some(failure);
-        if failure == Failure::Refused(Refusal::Memory) {
-            unit.out_of_memory += 1;
-            self.history.out_of_memory(&unit.ask.work);
-            unit.expected = self.history.predict(&unit.ask.work);
-        }
-        let heavy = unit.out_of_memory >= OUT_OF_MEMORY_MAX;
-        let next = if heavy { Next::Here(Reason::RemoteOom) } else { retry::next(failure, unit.tried) };
-        match next {
-            // Its other start may still end well.
-            _ if !unit.attempts.is_empty() => unit.failed.extend(attempt.peer),
-            Next::Elsewhere => self.again(attempt.unit, attempt.peer),
-            Next::Here(reason) => self.must_be_here(attempt.unit, reason, true),
-        }
-    }
-
-    /// A unit waits again, if no other start of it is under way; without a machine where it failed.
-    fn again(&mut self, id: UnitId, failed: Option<PeerId>) {
-        let Some(unit) = self.units.get_mut(&id) else { return };
-        unit.failed.extend(failed);
-        if unit.attempts.is_empty() {
-            unit.state = State::Waits;
-            self.wait(id);
-        }
-    }
-
-    /// Ends a unit and whatever is left of it.
-    fn forget(&mut self, now_us: u64, id: UnitId) {
-        self.wait_no_more(id);
-        let Some(unit) = self.units.remove(&id) else { return };
-        self.moved_us = now_us;
-        self.ledger.end(holder(Some(id), 0));
-        for number in unit.attempts {
-            if let Some(attempt) = self.attempts.remove(&number) {
-                self.release(&attempt, number);
-                let ran_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
-                self.counts.wasted_us = self.counts.wasted_us.saturating_add(ran_us);
-                self.acts.push(Do::Cancel { unit: id, attempt: number });
-            }
-        }
-    }
-
-    /// Starts units that are late a second time, the newest first, while somebody has nothing else to do.
-    fn hedge(&mut self, now_us: u64) {
-        if !self.queues.is_empty() || !self.to_here.is_empty() {
-            return;
-        }
-        let mut late: Vec<(u64, AttemptId)> = Vec::new();
-        for (number, attempt) in self.attempts.iter().rev() {
-            let alone = self.units.get(&attempt.unit).is_some_and(|u| u.attempts.len() == 1 && !u.is_hedged);
-            if alone {
-                late.push((attempt.since_us, *number));
-            }
-        }
-        for (_, number) in late {
-            self.hedge_one(now_us, number);
-        }
-    }
-
-    fn hedge_one(&mut self, now_us: u64, number: AttemptId) {
-        let attempt = &self.attempts[&number];
-        let (id, unit) = (attempt.unit, &self.units[&attempt.unit]);
-        let Some(late_us) = unit.expected.late_us else { return };
-        let here_speed = self.here_speed(&unit.ask.toolchain);
-        let speed = match attempt.peer {
-            Some(peer) => self.peers.get(&peer).map_or(1.0, |peer| peer.speed(&unit.ask.toolchain)),
-            None => here_speed,
-        };
-        let underway = Underway {
-            elapsed_us: now_us.saturating_sub(attempt.since_us),
-            cost_us: unit.expected.cost_us,
-            late_us,
-            is_known: unit.expected.is_known,
-            speed,
-            overhead_us: attempt.overhead_us,
-        };
-        if underway.elapsed_us <= hedge::EARLIEST_US {
-            return;
-        }
-        let idle = |c: &Candidate| c.is_open() && c.mine + c.others < c.slots && Some(c.peer) != attempt.peer;
-        let candidates = self.candidates(unit, now_us);
-        let there = candidates.iter().filter(|c| idle(c)).filter_map(|c| {
-            let target = Target { speed: c.speed, overhead_us: c.overhead_us };
-            hedge::gain_us(&underway, &target).map(|gain| (gain, Some(c.peer), c.speed))
-        });
-        let room_here = self.here.copies
-            && attempt.peer.is_some()
-            && !unit.ask.force
-            && self.ledger.has_room(unit.expected.memory_kib, now_us);
-        let target = Target { speed: here_speed, overhead_us: hedge::COPY_US };
-        let at_home = room_here.then(|| hedge::gain_us(&underway, &target)).flatten();
-        let best =
-            there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
-        let Some((_, target, speed)) = best else { return };
-        let costs_us = choose::time(unit.expected.cost_us, speed);
-        if !self.may_waste(costs_us) {
-            return;
-        }
-        self.counts.hedges += 1;
-        let unit = self.units.get_mut(&id).expect("it was looked at");
-        unit.is_hedged = true;
-        match target {
-            Some(peer) => {
-                let why = Why { is_second: true, ..Why::default() };
-                self.offer(now_us, id, peer, why);
-            }
-            None => {
-                let attempt = self.next_attempt;
-                self.next_attempt += 1;
-                unit.attempts.push(attempt);
-                self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us, GROWS_US);
-                let overhead_us = hedge::COPY_US;
-                let (peer, since_us, run_us, is_second) = (None, now_us, costs_us, true);
-                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, is_second };
-                self.attempts.insert(attempt, made);
-                self.acts.push(Do::CopyHere { unit: id, attempt });
-            }
-        }
-    }
-
-    /// Whether so much more may be spent in vain: all second starts that are under way may be.
-    fn may_waste(&self, costs_us: u64) -> bool {
-        let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.run_us);
-        let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
-        wasted <= self.counts.compiled_us / WASTE_PARTS
-    }
-
-    /// If nothing has moved for long and somebody waits, one of them does not wait any more.
-    fn unstall(&mut self, now_us: u64) {
-        if now_us.saturating_sub(self.moved_us) < STALL_US {
-            return;
-        }
-        let waiting = self.to_here.front().copied();
-        let waiting = waiting.or_else(|| self.queues.values().filter_map(|queue| queue.oldest.first()).min().copied());
-        let Some(id) = waiting else { return };
-        let (reason, fallback) = self.units[&id].ask.local.unwrap_or((Reason::PeersBusy, true));
-        self.wait_no_more(id);
-        self.counts.overflows += 1;
-        self.begin_here(now_us, id, reason, fallback, Why::default());
-    }
-}
-
-/// How the machines compared, in short.
-fn why(
-    finish_us: u64,
-    choice: Choice,
-    load: &choose::Load,
-    candidates: &[Candidate],
-    here: Option<choose::Here>,
-) -> Why {
-    let chosen = match choice {
-        Choice::Peer(peer, _) => Some(peer),
-        _ => None,
-    };
-    let others = candidates.iter().filter(|c| Some(c.peer) != chosen);
-    let mut others: Vec<_> = others.map(|c| (Some(c.peer), c.finish_us(load.cost_us, load.mean_us))).collect();
-    if let Some(here) = here.filter(|_| chosen.is_some()) {
-        others.push((None, here.finish_us(load.cost_us)));
-    }
-    others.sort_by_key(|(_, finish)| *finish);
-    others.truncate(OTHERS_MAX);
-    Why { finish_us, others, is_second: false }
 }

@@ -87,6 +87,8 @@ pub struct Prediction {
     pub memory_is_guess: bool,
     /// It has been compiled before.
     pub is_known: bool,
+    /// It, or one like it, has been: its cost is more than a guess, and says something of the machine where it ends.
+    pub is_informed: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -156,7 +158,9 @@ impl History {
         let late = ratios.and_then(|ring| percentile(ring, LATE_PERCENT, f32::total_cmp));
         let late_us = late.map(|ratio| scaled(cost_us, ratio.max(LATE_FACTOR_MIN)).max(LATE_MIN_US));
         let (memory_kib, memory_is_guess) = memory(work.class, unit, likes);
-        Prediction { cost_us, late_us, memory_kib, memory_is_guess, is_known: unit.is_some() }
+        let is_known = unit.is_some();
+        let is_informed = is_known || likes.is_some();
+        Prediction { cost_us, late_us, memory_kib, memory_is_guess, is_known, is_informed }
     }
 
     /// A unit has ended: what it cost and the most memory that it had, KiB (0 if that is not known).
@@ -174,7 +178,9 @@ impl History {
         }
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "estimates")]
         let ratio = (cost_us as f64 / before.cost_us as f64) as f32;
-        keep(if before.is_known { &mut likes.known } else { &mut likes.new }, ratio);
+        if before.is_informed {
+            keep(if before.is_known { &mut likes.known } else { &mut likes.new }, ratio);
+        }
         #[expect(clippy::cast_precision_loss, reason = "estimates")]
         let bytes = work.input_bytes as f64;
         likes.input_bytes += (bytes - likes.input_bytes) / f64::from(likes.ended.min(32));
@@ -294,7 +300,8 @@ mod tests {
     #[test]
     fn nothing_is_late_before_twenty_of_its_class_have_ended() {
         let mut history = History::default();
-        for key in 0..u64::from(SAMPLES_MIN) {
+        // The first of all was expected to cost what nobody knew.
+        for key in 0..=u64::from(SAMPLES_MIN) {
             assert_eq!(history.predict(&work(99)).late_us, None);
             history.learned(&work(key), 1_000_000, 0);
         }

@@ -43,6 +43,14 @@ impl Speed {
     }
 }
 
+/// The mean of those that are known.
+pub fn mean<'a>(speeds: impl Iterator<Item = &'a Speed>) -> Option<f32> {
+    let (sum, count) = speeds
+        .filter(|speed| speed.is_known())
+        .fold((0.0, 0.0), |(sum, count): (f32, f32), speed| (sum + speed.value.ln(), count + 1.0));
+    (count > 0.0).then(|| (sum / count).exp())
+}
+
 /// A moving mean of times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mean {

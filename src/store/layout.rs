@@ -14,6 +14,8 @@ pub const INCOMING: &str = "incoming";
 pub const TOOLCHAINS: &str = "toolchains-v1";
 /// What is known of the files that units read.
 const INPUTS: &str = "inputs-v1";
+/// What was learned of units' costs.
+const HISTORY: &str = "history-v1";
 /// The folder of the files that the toolchains' trees link to.
 pub const TOOLCHAIN_FILES: &str = "toolchain-files-v1";
 
@@ -37,6 +39,12 @@ pub fn blob_digest(name: &[u8]) -> Option<Digest> {
 #[must_use]
 pub fn inputs(cache: &Path) -> PathBuf {
     cache.join(INPUTS)
+}
+
+/// The file of what was learned of units' costs, below the cache directory.
+#[must_use]
+pub fn history(cache: &Path) -> PathBuf {
+    cache.join(HISTORY)
 }
 
 /// Where a toolchain's tree is, below the cache directory.

@@ -12,15 +12,25 @@ pub const SCHEMA: u32 = 1;
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
 
-const PEERS: &[Column] =
-    &[words("NAME"), words("MATCHES"), numbers("SLOTS"), numbers("FREE"), numbers("RTT"), words("STATE")];
+const PEERS: &[Column] = &[
+    words("NAME"),
+    words("MATCHES"),
+    numbers("SLOTS"),
+    numbers("FREE"),
+    numbers("RTT"),
+    numbers("SPEED"),
+    words("STATE"),
+];
 const PEERS_WIDE: &[Column] = &[
     words("NAME"),
     words("MATCHES"),
     numbers("SLOTS"),
     numbers("FREE"),
     numbers("RTT"),
+    numbers("SPEED"),
     words("STATE"),
+    numbers("MEMORY"),
+    numbers("FAILED"),
     words("ROLE"),
     numbers("DONE"),
     words("ADDRESSES"),
@@ -59,6 +69,10 @@ pub fn compilers(labels: &[String]) -> Vec<String> {
     out
 }
 
+fn nothing() -> String {
+    NOTHING.to_owned()
+}
+
 fn or_nothing(text: String) -> String {
     if text.is_empty() { NOTHING.to_owned() } else { text }
 }
@@ -73,6 +87,8 @@ pub fn peers(snapshot: &Snapshot, wide: bool) -> String {
             let mut row = peer(machine, this, snapshot.not_serving.is_some());
             if wide {
                 row.extend([
+                    machine.memory_mib.map_or_else(nothing, |mib| time::size(u64::from(mib) << 20)),
+                    if this { nothing() } else { machine.failures.to_string() },
                     or_nothing(sanitised(&machine.role)),
                     if this { NOTHING.to_owned() } else { machine.finished.to_string() },
                     or_nothing(sanitised(&machine.addresses.join(", "))),
@@ -102,7 +118,8 @@ fn peer(machine: &Machine, this: bool, not_serving: bool) -> Vec<String> {
         or_nothing(compilers(&machine.compilers).join(", ")),
         number(machine.slots),
         number(machine.free),
-        machine.rtt_us.map_or_else(|| NOTHING.to_owned(), time::milliseconds),
+        machine.rtt_us.map_or_else(nothing, time::milliseconds),
+        machine.speed_percent.map_or_else(nothing, |percent| format!("{}.{:02}", percent / 100, percent % 100)),
         state,
     ]
 }
@@ -167,6 +184,16 @@ pub fn status(snapshot: &Snapshot) -> String {
             count(free, "slot")
         ),
     );
+    if counters.hedges > 0 {
+        let share = counters.wasted_ms * 1000 / counters.compiled_ms.max(1);
+        let cost = format!("{}.{} % of all compile time was for nothing", share / 10, share % 10);
+        let won = count(counters.hedges_won, "second start");
+        line("late", format!("{}, {won} ended first; {cost}", count(counters.hedges, "unit")));
+    }
+    if snapshot.alarm {
+        let why = "many of the latest units came back to this machine. Look at: mesh peers, mesh doctor";
+        line("alarm", why.to_owned());
+    }
     if let Some(problem) = &snapshot.discovery_problem {
         line("discovery", sanitised(problem));
     }
@@ -223,6 +250,14 @@ pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) 
         let cost = format!("cpu {}, peak {}", time::seconds(unit.cpu_us), time::size(unit.peak_kib * 1024));
         line("ran on", format!("{} ({cost})", sanitised(machine)));
     }
+    if !unit.chosen.is_empty() {
+        let one = |(name, ms): &(String, u64)| format!("{} {}", sanitised(name), time::milliseconds(ms * 1000));
+        let all = unit.chosen.iter().map(one).collect::<Vec<_>>().join(" · ");
+        line("chosen", format!("lowest expected finish: {all}"));
+    }
+    if unit.starts > 1 {
+        line("starts", format!("{}: it was refused, lost or late", unit.starts));
+    }
     if unit.files > 0 {
         line("inputs", format!("{} files and directories", unit.files));
     }
@@ -266,6 +301,10 @@ fn machine_json(machine: &Machine, this: bool) -> Value {
         "connected": this || machine.connected,
         "addresses": machine.addresses,
         "finished": machine.finished,
+        "speed_percent": machine.speed_percent,
+        "memory_mib": machine.memory_mib,
+        "failures": machine.failures,
+        "heard_ms": machine.heard_ms,
     })
 }
 
@@ -310,6 +349,12 @@ pub fn counters_json(counters: &Counters) -> Value {
         "not_served": counters.not_served,
         "discrepancies": counters.discrepancies,
         "asked_compiler": counters.asked_compiler,
+        "hedges": counters.hedges,
+        "hedges_won": counters.hedges_won,
+        "wasted_ms": counters.wasted_ms,
+        "compiled_ms": counters.compiled_ms,
+        "fallbacks": counters.fallbacks,
+        "overflows": counters.overflows,
     })
 }
 
@@ -334,6 +379,8 @@ pub fn explain_json(units: &[UnitRecord]) -> Value {
             "cpu_us": u.cpu_us,
             "peak_kib": u.peak_kib,
             "output_bytes": u.output_bytes,
+            "chosen": u.chosen.iter().map(|(name, ms)| json!({ "name": name, "ms": ms })).collect::<Vec<_>>(),
+            "starts": u.starts,
         })
     };
     json!({ "schema": SCHEMA, "units": units.iter().map(unit).collect::<Vec<_>>() })

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub not_serving: Option<String>,
     /// Why discovery does not work, if it does not.
     pub discovery_problem: Option<String>,
+    /// So many of the latest units came back to this machine that something must be wrong.
+    pub alarm: bool,
     /// Announcements heard of meshes that this machine is not in.
     pub nearby: u16,
     /// The version of the program.
@@ -55,6 +57,14 @@ pub struct Machine {
     pub connected: bool,
     /// Jobs of ours that it has finished.
     pub finished: u64,
+    /// How fast one of its slots is, this machine's being 100, if enough units have ended there to tell.
+    pub speed_percent: Option<u32>,
+    /// Memory that further jobs may take there, as it last said, MiB.
+    pub memory_mib: Option<u32>,
+    /// Failures since something last went well there.
+    pub failures: u32,
+    /// How long ago it last said how busy it is, milliseconds.
+    pub heard_ms: Option<u64>,
 }
 
 /// Counts since the agent started.
@@ -78,6 +88,18 @@ pub struct Counters {
     pub discrepancies: u64,
     /// Units whose closure was made with the compiler's own list.
     pub asked_compiler: u64,
+    /// Units that were late and started a second time.
+    pub hedges: u64,
+    /// Of these, those whose second start ended first.
+    pub hedges_won: u64,
+    /// Compile time of starts that nobody needed, milliseconds.
+    pub wasted_ms: u64,
+    /// All compile time of this machine's units, wherever they ran, milliseconds.
+    pub compiled_ms: u64,
+    /// Units that were to go out and were compiled here.
+    pub fallbacks: u64,
+    /// Units that were compiled here although all slots were taken, because nothing moved.
+    pub overflows: u64,
 }
 
 /// How one unit was compiled.
@@ -109,6 +131,10 @@ pub struct UnitRecord {
     pub peak_kib: u64,
     /// Bytes of its outputs.
     pub output_bytes: u64,
+    /// When it was expected to end, milliseconds from when it was placed: on the machine that was chosen, then on others.
+    pub chosen: Vec<(String, u64)>,
+    /// How often it was started on other machines.
+    pub starts: u32,
 }
 
 /// A part of a unit's time.

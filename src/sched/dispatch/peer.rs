@@ -3,7 +3,7 @@
 use crate::sched::{
     breaker::Breaker,
     choose::Candidate,
-    speed::{Mean, Speed},
+    speed::{self, Mean, Speed},
 };
 use mesh_proto::{message::Load, peer::PeerId, toolchain::Fingerprint};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,32 +54,32 @@ impl Peer {
         self.bytes_a_s = bytes_a_s.filter(|rate| *rate > 0).or(self.bytes_a_s);
     }
 
-    /// How fast it is with a compiler; with one that has not been used there, as with all others.
+    /// How fast it is with a compiler; with one that has not been used there, as with all others; and if it is not known at
+    /// all, as most are.
     #[must_use]
-    pub(super) fn speed(&self, toolchain: &Fingerprint) -> f32 {
-        if let Some(speed) = self.speeds.get(toolchain) {
-            return speed.value();
-        }
-        let count = self.speeds.len();
-        #[expect(clippy::cast_precision_loss, reason = "few")]
-        let count = count.max(1) as f32;
-        (self.speeds.values().map(|speed| speed.value().ln()).sum::<f32>() / count).exp()
+    pub(super) fn speed(&self, toolchain: &Fingerprint, usual: f32) -> f32 {
+        let own = self.speeds.get(toolchain).map(Speed::value);
+        own.or_else(|| self.mean_speed()).unwrap_or(usual)
     }
 
-    /// Whether enough units have ended there to believe it.
+    /// Whether enough units have ended there with a compiler to believe its speed.
     #[must_use]
     pub(super) fn is_known(&self, toolchain: &Fingerprint) -> bool {
         self.speeds.get(toolchain).is_some_and(Speed::is_known)
     }
 
+    /// How fast it is with all compilers, if enough units have ended there to tell.
+    #[must_use]
+    pub(super) fn mean_speed(&self) -> Option<f32> {
+        speed::mean(self.speeds.values())
+    }
+
     /// A unit ended there: it should have cost so much, and its compiler took so long with a core of its own.
-    pub(super) fn took(&mut self, toolchain: Fingerprint, cost_us: u64, run_us: u64) -> Speed {
+    pub(super) fn took(&mut self, toolchain: Fingerprint, cost_us: u64, run_us: u64) {
         if self.speeds.len() >= SPEEDS_MAX && !self.speeds.contains_key(&toolchain) {
             self.speeds.clear();
         }
-        let speed = self.speeds.entry(toolchain).or_default();
-        speed.observe(cost_us, run_us);
-        *speed
+        self.speeds.entry(toolchain).or_default().observe(cost_us, run_us);
     }
 
     /// What a unit took there besides its compiler and the wait for a slot.
@@ -103,7 +103,7 @@ impl Peer {
 
     /// As the choice sees it.
     #[must_use]
-    pub(super) fn candidate(&self, id: PeerId, wish: &Wish, now_us: u64) -> Candidate {
+    pub(super) fn candidate(&self, id: PeerId, wish: &Wish, usual: f32, now_us: u64) -> Candidate {
         let credits = match u32::from(self.load.credits) {
             _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
             credits if self.breaker.is_on_probation() => credits.min(1),
@@ -115,7 +115,7 @@ impl Peer {
             credits,
             mine: self.mine,
             others: u32::from(self.load.accepted),
-            speed: self.speed(&wish.toolchain),
+            speed: self.speed(&wish.toolchain, usual),
             overhead_us: self.overhead_us(wish.input_bytes),
             has_memory: wish.memory_kib / 1024 <= u64::from(self.load.memory_mib),
         }

@@ -110,7 +110,7 @@ fn a_peer_that_failed_is_left_alone_and_tried_again_with_one_unit() {
     let (_, attempt, _) = offers(&all.take())[0];
     all.ended(0, attempt, End::Refused(Refusal::Sandbox));
     assert_eq!(here(&all.take()), [(1, Reason::RemoteError)]);
-    assert_eq!(all.failures_of(A), 1);
+    assert_eq!(all.belief(A).failures, 1);
     for unit in 2..6 {
         all.ask(1, unit, ask(unit));
     }
@@ -119,7 +119,7 @@ fn a_peer_that_failed_is_left_alone_and_tried_again_with_one_unit() {
     let [(_, attempt, peer)] = offers(&all.take())[..] else { panic!("one, on probation") };
     assert_eq!(peer, A);
     all.ended(3 * SECOND, attempt, End::Done(usage(SECOND)));
-    assert_eq!((offers(&all.take()).len(), all.failures_of(A)), (3, 0));
+    assert_eq!((offers(&all.take()).len(), all.belief(A).failures), (3, 0));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_late_unit_is_started_again_where_somebody_is_idle_and_the_first_result_ends
     assert_eq!((counts.hedges, counts.hedges_won), (1, 1));
     assert!(counts.wasted_us > 6 * SECOND && all.under_way().next().is_none());
     all.ended(now + 8 * SECOND, first, End::Lost);
-    assert_eq!(all.failures_of(A), 0, "what was cancelled says nothing");
+    assert_eq!(all.belief(A).failures, 0, "what was cancelled says nothing");
 }
 
 #[test]

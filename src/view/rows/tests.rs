@@ -16,6 +16,10 @@ fn machine(name: &str, compilers: &[&str], slots: u16, free: u16, rtt_us: Option
         addresses: vec!["192.168.1.20:6374".to_owned()],
         connected: rtt_us.is_some(),
         finished: 12,
+        speed_percent: rtt_us.map(|us| if us > 1000 { 56 } else { 131 }),
+        memory_mib: rtt_us.map(|_| 12_000),
+        failures: 0,
+        heard_ms: rtt_us.map(|_| 250),
     }
 }
 
@@ -38,6 +42,12 @@ fn desk() -> Snapshot {
             not_served: 1,
             discrepancies: 1,
             asked_compiler: 2,
+            hedges: 5,
+            hedges_won: 3,
+            wasted_ms: 4_000,
+            compiled_ms: 900_000,
+            fallbacks: 81,
+            overflows: 0,
         },
         version: "0.1.0".to_owned(),
         pid: 4711,
@@ -66,6 +76,8 @@ fn unit() -> UnitRecord {
         cpu_us: 3_910_000,
         peak_kib: 831_488,
         output_bytes: 1_992_294,
+        chosen: vec![("tower".to_owned(), 4_400), ("here".to_owned(), 6_000), ("nas".to_owned(), 12_100)],
+        starts: 1,
     }
 }
 
@@ -76,19 +88,19 @@ fn shown(path: &[u8]) -> String {
 #[test]
 fn peers_is_a_table_with_this_machine_first_and_starred() {
     insta::assert_snapshot!(peers(&desk(), false), @r"
-    NAME        MATCHES                   SLOTS  FREE     RTT  STATE
-    thinkpad *  gcc 14.2.1, clang 19.1.7      8     3       -  this machine
-    mac-mini    clang 19.1.7                  8     8  3.1 ms  ready
-    old-imac    -                             -     -       -  not reachable
-    tower       gcc 14.2.1, clang 19.1.7     24    17  0.4 ms  ready
+    NAME        MATCHES                   SLOTS  FREE     RTT  SPEED  STATE
+    thinkpad *  gcc 14.2.1, clang 19.1.7      8     3       -      -  this machine
+    mac-mini    clang 19.1.7                  8     8  3.1 ms   0.56  ready
+    old-imac    -                             -     -       -      -  not reachable
+    tower       gcc 14.2.1, clang 19.1.7     24    17  0.4 ms   1.31  ready
     4 machines · 40 slots, 28 free
     ");
     insta::assert_snapshot!(peers(&desk(), true), @r"
-    NAME        MATCHES                   SLOTS  FREE     RTT  STATE          ROLE   DONE  ADDRESSES          ID
-    thinkpad *  gcc 14.2.1, clang 19.1.7      8     3       -  this machine   owner     -  192.168.1.20:6374  k7f3-q2m9-xad4
-    mac-mini    clang 19.1.7                  8     8  3.1 ms  ready          owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
-    old-imac    -                             -     -       -  not reachable  owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
-    tower       gcc 14.2.1, clang 19.1.7     24    17  0.4 ms  ready          owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
+    NAME        MATCHES                   SLOTS  FREE     RTT  SPEED  STATE          MEMORY  FAILED  ROLE   DONE  ADDRESSES          ID
+    thinkpad *  gcc 14.2.1, clang 19.1.7      8     3       -      -  this machine        -       -  owner     -  192.168.1.20:6374  k7f3-q2m9-xad4
+    mac-mini    clang 19.1.7                  8     8  3.1 ms   0.56  ready          11 GiB       0  owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
+    old-imac    -                             -     -       -      -  not reachable       -       0  owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
+    tower       gcc 14.2.1, clang 19.1.7     24    17  0.4 ms   1.31  ready          11 GiB       0  owner    12  192.168.1.20:6374  k7f3-q2m9-xad4
     4 machines · 40 slots, 28 free
     ");
 }
@@ -103,8 +115,8 @@ fn a_machine_alone_and_without_a_sandbox_says_so() {
         ..Snapshot::default()
     };
     insta::assert_snapshot!(peers(&alone, false), @r"
-    NAME        MATCHES  SLOTS  FREE  RTT  STATE
-    thinkpad *  -            0     0    -  this machine, does not serve
+    NAME        MATCHES  SLOTS  FREE  RTT  SPEED  STATE
+    thinkpad *  -            0     0    -      -  this machine, does not serve
     1 machine · 0 slots, 0 free
     this machine does not serve: user namespaces are switched off
     discovery does not work: port 5353 is taken
@@ -128,6 +140,7 @@ fn status_tells_what_is_lent_borrowed_and_compiled_here_and_why() {
     compilers  gcc 14.2.1, clang 19.1.7
     lending    8 slots, 3 free; 7 jobs done for others, 1 refused or not finished
     borrowing  2 of 3 other machines connected, 25 slots free
+    late       5 units, 3 second starts ended first; 0.4 % of all compile time was for nothing
     compiled   693 units: 612 elsewhere (88 %), 81 here
                  44  NOT_COMPILE: The command does not compile one source to one object (it links, preprocesses or asks the compiler something).
                  25  PROBE: The command looks like a configure-time check, which is faster here.
@@ -143,6 +156,7 @@ fn explain_tells_where_a_unit_ran_or_why_it_stayed() {
     /src/parser.cpp → /build/parser.cpp.o      12 s ago, 3.95 s in all
      compiler   gcc 14.2.1
      ran on     tower (cpu 3.91 s, peak 812 MiB)
+     chosen     lowest expected finish: tower 4.40 s · here 6.00 s · nas 12.10 s
      inputs     41 files and directories
      time       scan 1.9 ms · choose 0.0 ms · remote 3.95 s
      there      stage 2.1 ms · run 3.94 s · collect 0.3 ms
@@ -160,6 +174,7 @@ fn explain_tells_where_a_unit_ran_or_why_it_stayed() {
     insta::assert_snapshot!(explain(&here, 1_767_225_599_000, shown), @r"
     /src/parser.cpp ran here: NATIVE_ARCH. The command asks for this machine's own processor (-march=native), and what that means here could not be found out.      just now
      compiler   gcc 14.2.1
+     chosen     lowest expected finish: tower 4.40 s · here 6.00 s · nas 12.10 s
      note       tower: the job was refused
      hint       Write the architecture out, such as -march=x86-64-v3.
     ");
@@ -180,7 +195,7 @@ fn a_name_cannot_move_the_cursor_or_turn_the_line_around() {
 
 #[test]
 fn json_has_its_schema_full_ids_and_integers() {
-    insta::assert_snapshot!(peers_json(&desk())["machines"][1].to_string(), @r#"{"addresses":["192.168.1.20:6374"],"connected":true,"finished":12,"free":8,"id":"k7f3-q2m9-xad4","matches":["clang 19.1.7"],"name":"mac-mini","role":"owner","rtt_us":3100,"slots":8,"state":"ready","this":false}"#);
+    insta::assert_snapshot!(peers_json(&desk())["machines"][1].to_string(), @r#"{"addresses":["192.168.1.20:6374"],"connected":true,"failures":0,"finished":12,"free":8,"heard_ms":250,"id":"k7f3-q2m9-xad4","matches":["clang 19.1.7"],"memory_mib":12000,"name":"mac-mini","role":"owner","rtt_us":3100,"slots":8,"speed_percent":56,"state":"ready","this":false}"#);
     assert_eq!(peers_json(&desk())["schema"], 1);
     let status = status_json(&desk());
     assert_eq!((&status["schema"], &status["counters"]["local"]["NATIVE_ARCH"]), (&json!(1), &json!(12)));

@@ -1,0 +1,184 @@
+//! What follows when a start, or a unit, ends (DECIDE).
+
+use super::{Attempt, AttemptId, BUSY_MAX, Dispatcher, Do, End, OUT_OF_MEMORY_MAX, State, UnitId, holder, peer::Peer};
+use crate::{
+    reason::Reason,
+    sched::{
+        choose,
+        history::{SAMPLES_MIN, Work},
+        retry::{self, Failure, Next},
+        speed::{Speed, mean},
+    },
+};
+use mesh_proto::{
+    job::{Refusal, Usage},
+    peer::PeerId,
+    toolchain::Fingerprint,
+};
+
+impl Dispatcher {
+    pub(super) fn here_speed(&self, toolchain: &Fingerprint) -> f32 {
+        self.here_speeds.get(toolchain).map_or_else(|| self.usual_speed(), Speed::value)
+    }
+
+    pub(super) fn chance(&mut self) -> f32 {
+        // Xorshift (Marsaglia, 2003): nothing secret depends on it.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        #[expect(clippy::cast_precision_loss, reason = "chance")]
+        let part = (self.random >> 40) as f32;
+        part / 16_777_216.0
+    }
+
+    /// Learns from a unit that ended on a machine (`None`: here) what it costs, and how fast the machine is: `own_us` is what
+    /// its compiler took with a core of its own, `cost_us` what it was expected to cost.
+    pub(super) fn learn(
+        &mut self,
+        machine: Option<PeerId>,
+        toolchain: &Fingerprint,
+        (work, cost_us, is_informed): (&Work, u64, bool),
+        own_us: u64,
+        peak_kib: u64,
+    ) {
+        self.counts.compiled_us = self.counts.compiled_us.saturating_add(own_us);
+        if work.key == 0 {
+            return;
+        }
+        let usual = self.usual_speed();
+        let (speed, is_known) = match machine {
+            Some(id) => {
+                let Some(peer) = self.peers.get_mut(&id) else { return };
+                if is_informed {
+                    peer.took(*toolchain, cost_us, own_us);
+                }
+                (peer.speed(toolchain, usual), peer.is_known(toolchain))
+            }
+            None => {
+                if is_informed {
+                    self.here_speeds.entry(*toolchain).or_default().observe(cost_us, own_us);
+                }
+                let speed = self.here_speeds.get(toolchain).copied();
+                (speed.map_or(usual, |speed| speed.value()), speed.is_some_and(|speed| speed.is_known()))
+            }
+        };
+        // A machine of which little is known would say more of itself than of the unit.
+        if is_known || self.history.ended(work.class) < SAMPLES_MIN {
+            self.history.learned(work, choose::time(own_us, 1.0 / speed), peak_kib);
+        }
+    }
+
+    /// How fast a machine is of which nothing is known: as those of which something is.
+    pub(super) fn usual_speed(&self) -> f32 {
+        let peers = self.peers.values().filter_map(Peer::mean_speed);
+        let all = peers.chain(mean(self.here_speeds.values()));
+        let (sum, count) = all.fold((0.0f32, 0.0f32), |(sum, count), speed| (sum + speed.ln(), count + 1.0));
+        if count > 0.0 { (sum / count).exp() } else { 1.0 }
+    }
+
+    /// Ends one start. The unit is placed again, or has ended.
+    pub(super) fn end(&mut self, now_us: u64, number: AttemptId, end: End) {
+        let Some(attempt) = self.attempts.remove(&number) else { return };
+        self.release(&attempt, number);
+        self.moved_us = now_us;
+        let Some(unit) = self.units.get_mut(&attempt.unit) else { return };
+        unit.attempts.retain(|other| *other != number);
+        match end {
+            End::Done(usage) => self.done(now_us, &attempt, &usage),
+            End::Void => self.forget(now_us, attempt.unit),
+            End::Refused(Refusal::Busy) if unit.busy < BUSY_MAX => {
+                unit.busy += 1;
+                if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
+                    peer.was_busy(now_us);
+                }
+                unit.tried = unit.tried.saturating_sub(1);
+                self.again(attempt.unit, None);
+            }
+            End::Refused(refusal) => self.failed(now_us, &attempt, Failure::Refused(refusal)),
+            End::Lost => self.failed(now_us, &attempt, Failure::Lost),
+        }
+    }
+
+    /// What a start held is free.
+    pub(super) fn release(&mut self, attempt: &Attempt, number: AttemptId) {
+        match attempt.peer {
+            Some(id) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.mine = peer.mine.saturating_sub(1);
+                }
+            }
+            None => {
+                self.ledger.end(holder(None, number));
+            }
+        }
+    }
+
+    pub(super) fn done(&mut self, now_us: u64, attempt: &Attempt, usage: &Usage) {
+        let unit = &self.units[&attempt.unit];
+        let (work, toolchain, expected) = (unit.ask.work, unit.ask.toolchain, unit.expected);
+        let own_us = usage.run_us * 100 / u64::from(usage.crowd_percent.max(100));
+        if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
+            peer.breaker.worked();
+            let elapsed_us = now_us.saturating_sub(attempt.since_us);
+            peer.overhead_was(elapsed_us.saturating_sub(usage.run_us).saturating_sub(usage.wait_us));
+        }
+        let known = (&work, expected.cost_us, expected.is_informed);
+        self.learn(attempt.peer, &toolchain, known, own_us, usage.peak_kib);
+        self.counts.hedges_won += u64::from(attempt.is_second);
+        self.was(false);
+        self.forget(now_us, attempt.unit);
+    }
+
+    pub(super) fn failed(&mut self, now_us: u64, attempt: &Attempt, failure: Failure) {
+        let jitter = self.chance();
+        if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
+            match failure {
+                Failure::Lost => peer.breaker.failed(now_us, jitter),
+                Failure::Refused(refusal) if retry::is_fault(refusal) => peer.breaker.failed(now_us, jitter),
+                Failure::Refused(Refusal::Paused | Refusal::Leaving) => peer.load.slots = 0,
+                Failure::Refused(_) => {}
+            }
+        }
+        let Some(unit) = self.units.get_mut(&attempt.unit) else { return };
+        unit.last = Some(failure);
+        if failure == Failure::Refused(Refusal::Memory) {
+            unit.out_of_memory += 1;
+            self.history.out_of_memory(&unit.ask.work);
+            unit.expected = self.history.predict(&unit.ask.work);
+        }
+        let heavy = unit.out_of_memory >= OUT_OF_MEMORY_MAX;
+        let next = if heavy { Next::Here(Reason::RemoteOom) } else { retry::next(failure, unit.tried) };
+        match next {
+            // Its other start may still end well.
+            _ if !unit.attempts.is_empty() => unit.failed.extend(attempt.peer),
+            Next::Elsewhere => self.again(attempt.unit, attempt.peer),
+            Next::Here(reason) => self.must_be_here(attempt.unit, reason, true),
+        }
+    }
+
+    /// A unit waits again, if no other start of it is under way; without a machine where it failed.
+    pub(super) fn again(&mut self, id: UnitId, failed: Option<PeerId>) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        unit.failed.extend(failed);
+        if unit.attempts.is_empty() {
+            unit.state = State::Waits;
+            self.wait(id);
+        }
+    }
+
+    /// Ends a unit and whatever is left of it.
+    pub(super) fn forget(&mut self, now_us: u64, id: UnitId) {
+        self.wait_no_more(id);
+        let Some(unit) = self.units.remove(&id) else { return };
+        self.moved_us = now_us;
+        self.ledger.end(holder(Some(id), 0));
+        for number in unit.attempts {
+            if let Some(attempt) = self.attempts.remove(&number) {
+                self.release(&attempt, number);
+                let ran_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
+                self.counts.wasted_us = self.counts.wasted_us.saturating_add(ran_us);
+                self.acts.push(Do::Cancel { unit: id, attempt: number });
+            }
+        }
+    }
+}

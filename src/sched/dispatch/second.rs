@@ -1,0 +1,97 @@
+//! Second starts of units that are late, within a budget (DECIDE).
+
+use super::{Attempt, AttemptId, Dispatcher, Do, GROWS_US, WASTE_PARTS, Why, holder};
+use crate::sched::{
+    choose::{self, Candidate},
+    hedge::{self, Target, Underway},
+};
+
+impl Dispatcher {
+    /// Starts units that are late a second time, the newest first, while somebody has nothing else to do.
+    pub(super) fn hedge(&mut self, now_us: u64) {
+        if !self.queues.is_empty() || !self.to_here.is_empty() {
+            return;
+        }
+        let mut late: Vec<(u64, AttemptId)> = Vec::new();
+        for (number, attempt) in self.attempts.iter().rev() {
+            let alone = self.units.get(&attempt.unit).is_some_and(|u| u.attempts.len() == 1 && !u.is_hedged);
+            if alone {
+                late.push((attempt.since_us, *number));
+            }
+        }
+        for (_, number) in late {
+            self.hedge_one(now_us, number);
+        }
+    }
+
+    pub(super) fn hedge_one(&mut self, now_us: u64, number: AttemptId) {
+        let attempt = &self.attempts[&number];
+        let (id, unit) = (attempt.unit, &self.units[&attempt.unit]);
+        let Some(late_us) = unit.expected.late_us else { return };
+        let here_speed = self.here_speed(&unit.ask.toolchain);
+        let speed = match attempt.peer {
+            Some(peer) => {
+                let usual = self.usual_speed();
+                self.peers.get(&peer).map_or(usual, |peer| peer.speed(&unit.ask.toolchain, usual))
+            }
+            None => here_speed,
+        };
+        let underway = Underway {
+            elapsed_us: now_us.saturating_sub(attempt.since_us),
+            cost_us: unit.expected.cost_us,
+            late_us,
+            is_known: unit.expected.is_known,
+            speed,
+            overhead_us: attempt.overhead_us,
+        };
+        if underway.elapsed_us <= hedge::EARLIEST_US {
+            return;
+        }
+        let idle = |c: &Candidate| c.is_open() && c.mine + c.others < c.slots && Some(c.peer) != attempt.peer;
+        let candidates = self.candidates(unit, now_us);
+        let there = candidates.iter().filter(|c| idle(c)).filter_map(|c| {
+            let target = Target { speed: c.speed, overhead_us: c.overhead_us };
+            hedge::gain_us(&underway, &target).map(|gain| (gain, Some(c.peer), c.speed))
+        });
+        let room_here = self.here.copies
+            && attempt.peer.is_some()
+            && !unit.ask.force
+            && self.ledger.has_room(unit.expected.memory_kib, now_us);
+        let target = Target { speed: here_speed, overhead_us: hedge::COPY_US };
+        let at_home = room_here.then(|| hedge::gain_us(&underway, &target)).flatten();
+        let best =
+            there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
+        let Some((_, target, speed)) = best else { return };
+        let costs_us = choose::time(unit.expected.cost_us, speed);
+        if !self.may_waste(costs_us) {
+            return;
+        }
+        self.counts.hedges += 1;
+        let unit = self.units.get_mut(&id).expect("it was looked at");
+        unit.is_hedged = true;
+        match target {
+            Some(peer) => {
+                let why = Why { is_second: true, ..Why::default() };
+                self.offer(now_us, id, peer, why);
+            }
+            None => {
+                let attempt = self.next_attempt;
+                self.next_attempt += 1;
+                unit.attempts.push(attempt);
+                self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us, GROWS_US);
+                let overhead_us = hedge::COPY_US;
+                let (peer, since_us, run_us, is_second) = (None, now_us, costs_us, true);
+                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, is_second };
+                self.attempts.insert(attempt, made);
+                self.acts.push(Do::CopyHere { unit: id, attempt });
+            }
+        }
+    }
+
+    /// Whether so much more may be spent in vain: all second starts that are under way may be.
+    pub(super) fn may_waste(&self, costs_us: u64) -> bool {
+        let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.run_us);
+        let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
+        wasted <= self.counts.compiled_us / WASTE_PARTS
+    }
+}
