@@ -328,7 +328,7 @@ fn a_full_disk_at_the_peer_is_the_peers_trouble_only() {
     let made = desk.files();
     plain.good();
     std::fs::remove_file(desk.project.join("x.o")).unwrap();
-    assert_eq!(compiled(), Some(Reason::PeerLost), "{}", desk.last().note);
+    assert_eq!(compiled(), Some(Reason::RemoteError), "{}", desk.last().note);
     assert_same_files(&made, &desk.files(), "the peer's disk is full");
     std::fs::remove_file(filler).unwrap();
     desk.same_there("gcc -c x.c -o x.o");
