@@ -46,10 +46,10 @@ pub(super) fn variables(
     add("CCACHE_PREFIX", parts.launcher.clone().into());
     add("CCACHE_PATH", path_var.to_owned());
     if let Some(links) = parts.links.as_ref().filter(|_| !cmake) {
-        let dirs = std::iter::once(links.clone()).chain(std::env::split_paths(path_var));
-        if let Ok(path_var) = std::env::join_paths(dirs) {
-            all.push(("PATH", path_var));
-        }
+        let mut dirs = links.clone().into_os_string();
+        dirs.push(":");
+        dirs.push(path_var);
+        all.push(("PATH", dirs));
     }
     all
 }
