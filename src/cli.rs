@@ -41,6 +41,12 @@ pub struct Cli {
 pub enum Command {
     /// Compile: put it before a compile command, or name mesh-cc as your build system's compiler launcher
     Cc(Cc),
+    /// Run a build so that it compiles on the whole mesh: make, ninja, CMake, Meson, cargo
+    With(With),
+    /// Run something that is no compile, such as a link, when this machine has room for it
+    Local(Local),
+    /// Tell how many compilers a build should start at once
+    Jobs(Jobs),
     /// Start the agent in the background; makes a mesh if this machine is in none
     Up(Up),
     /// Stop the agent: it finishes what runs
@@ -79,6 +85,68 @@ pub struct Cc {
     /// The compiler and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMPILER ARGS")]
     pub words: Vec<OsString>,
+}
+
+/// A build.
+#[derive(Debug, Args)]
+pub struct With {
+    /// Start so many at once at most; "max" for as many as the mesh has room for, which is what it does without this
+    #[arg(short, long, value_name = "N|max", value_parser = jobs)]
+    pub jobs: Option<u32>,
+    /// Compile on this machine alone
+    #[arg(long)]
+    pub local: bool,
+    /// Exit with 5 if fewer of a hundred units are compiled elsewhere
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub expect_remote: Option<u8>,
+    /// The build's command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+fn jobs(word: &str) -> Result<u32, String> {
+    match word.parse() {
+        _ if word == "max" => Ok(u32::MAX),
+        Ok(0) | Err(_) => Err("a number from 1 on, or max".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Something that is no compile.
+#[derive(Debug, Args)]
+pub struct Local {
+    /// The memory that it needs, such as 4G or 500M; 4G for a link with link-time optimisation, else 1G
+    #[arg(long, value_name = "SIZE", value_parser = kib)]
+    pub memory: Option<u64>,
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// A size in KiB.
+fn kib(word: &str) -> Result<u64, String> {
+    let (number, shift) = match word.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if word.ends_with('M') => (number, 10),
+        Some(number) if word.ends_with('G') => (number, 20),
+        Some(number) => (number, 0),
+        None => return Err("a number with K, M or G".to_owned()),
+    };
+    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    size.ok_or_else(|| "a number with K, M or G".to_owned())
+}
+
+/// How much a build should start.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Of this machine's cores alone
+    #[arg(long, conflicts_with = "remote")]
+    pub local: bool,
+    /// Of the other machines alone
+    #[arg(long)]
+    pub remote: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Starting.
@@ -321,6 +389,9 @@ mod tests {
         Commands:
           cc         Compile: put it before a compile command, or name mesh-cc as your build system's
                      compiler launcher
+          with       Run a build so that it compiles on the whole mesh: make, ninja, CMake, Meson, cargo
+          local      Run something that is no compile, such as a link, when this machine has room for it
+          jobs       Tell how many compilers a build should start at once
           up         Start the agent in the background; makes a mesh if this machine is in none
           down       Stop the agent: it finishes what runs
           pair       Show a code with which another machine joins this one's mesh

@@ -39,6 +39,11 @@ pub const LOOPBACK: &str = "MESH_LOOPBACK";
 /// comparisons.
 pub const STRICT: &str = "MESH_STRICT";
 
+/// Which build a unit belongs to, a decimal number: set by `mesh with` for the command that it runs.
+pub const SESSION: &str = "MESH_SESSION";
+/// `0`: `mesh with` ends without a line about the build; `1`: it says it even where standard error is no terminal.
+pub const SUMMARY: &str = "MESH_SUMMARY";
+
 /// Variables that travel with a request because a compiler, its loader or its C library looks at them.
 const TRAVEL: &[&str] = &[
     "ASAN_OPTIONS",
@@ -96,6 +101,16 @@ pub fn travels(name: &[u8]) -> bool {
         || TRAVEL_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
+/// What [`SESSION`] says; 0, which is no build, for anything that is not a decimal number of 64 bits.
+#[must_use]
+pub fn session(value: &[u8]) -> u64 {
+    let digit = |so_far: u64, byte: &u8| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        so_far.checked_mul(10)?.checked_add(digit)
+    };
+    value.iter().try_fold(0, digit).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +121,13 @@ mod tests {
         for name in ["PATH", "LANG", "LC_ALL", "GCC_COLORS", "CPATH", "SOURCE_DATE_EPOCH", "PWD", "LD_PRELOAD"] {
             assert!(travels(name.as_bytes()), "{name}");
         }
-        for name in ["AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "MESH", "MESH_DEPTH", "USER"] {
+        assert_eq!(
+            [&b"18446744073709551615"[..], b"18446744073709551616", b"7x", b""].map(session),
+            [u64::MAX, 0, 0, 0]
+        );
+        for name in
+            ["AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "MESH", "MESH_DEPTH", "MESH_SESSION", "USER"]
+        {
             assert!(!travels(name.as_bytes()), "{name}");
         }
     }

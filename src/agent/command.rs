@@ -48,6 +48,8 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::WhyNot { peer, ids } => toolchains::why(agent, &peer, &ids).await,
         Ask::Push { ids, peer } => return toolchains::push(agent, &ids, peer.as_deref(), client).await,
         Ask::Prune { all } => toolchains::prune(agent, all).await,
+        Ask::Session { session } => Tell::Session(agent.session_now(session)),
+        Ask::Lease { memory_kib } => return super::session::lease(agent, memory_kib, client).await,
         Ask::Stop => {
             agent.stop.notify_one();
             return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;

@@ -5,9 +5,10 @@
 
 use super::{
     Agent,
-    desk::{Order, Ticket},
+    desk::Ticket,
     outputs::{Made, Placed},
     phases::{Phases, measured},
+    session,
     starts::{self, Came, Going},
     wire::Request,
 };
@@ -161,6 +162,7 @@ impl From<Reason> for Stays {
 /// Compiles a unit, or says that it is to be compiled here. Dropped or cancelled, it takes everything back.
 pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: CancellationToken) -> Verdict {
     let mut phases = Phases::default();
+    let session = request.session;
     let mut record = UnitRecord {
         source: Vec::new(),
         output: Vec::new(),
@@ -188,7 +190,7 @@ pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: Cancellat
             record.ran_on = None;
             let ticket = match ticket {
                 Some(ticket) if holds => ticket,
-                other => slot_here(agent, other, local, reason, fallback).await,
+                other => session::slot_here(agent, other, local, reason, fallback).await,
             };
             phases.ended("slot", None);
             Verdict::Local { reason, fallback, ticket }
@@ -196,20 +198,10 @@ pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: Cancellat
     };
     record.ended_ms = crate::host::wall_ms();
     record.phases = phases.take();
+    agent.sessions.ended(session, |name| agent.speed_of(name), &record);
     agent.records().ended(record);
     agent.changed();
     verdict
-}
-
-/// Waits until this machine has room for one more compiler.
-async fn slot_here(agent: &Arc<Agent>, had: Option<Ticket>, ask: Ask, reason: Reason, fallback: bool) -> Ticket {
-    if let Some(mut ticket) = had {
-        ticket.stay(ask, reason, fallback).await;
-        return ticket;
-    }
-    let mut ticket = agent.ask(Ask { local: Some((reason, fallback)), ..ask });
-    while !matches!(ticket.order().await, Order::Here { .. }) {}
-    ticket
 }
 
 async fn go(
@@ -448,7 +440,7 @@ async fn run_remotely(
     job.check().map_err(|_| Stays::from(Reason::TooLarge))?;
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
-    let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None };
+    let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask));
     let going = Going { job: &job, closure: &unit.closure, toolchain };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;

@@ -18,7 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -180,6 +180,7 @@ impl Client {
 async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client: Client) -> io::Result<()> {
     let cancel = CancellationToken::new();
     let stop = cancel.clone().drop_guard();
+    let session = request.session;
     let work = compile::unit(agent, request, cancel.clone());
     tokio::pin!(work);
     let waiting = agent.pulse.wait();
@@ -194,7 +195,9 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
             client.tell(&Tell::Local { reason, fallback }).await?;
             drop(waiting);
             // After a compile that failed remotely the launcher says with what status it ended here.
+            let began = Instant::now();
             let status = client.gone().await;
+            agent.sessions.ran_here(session, reason, began.elapsed());
             if reason == crate::reason::Reason::CompileError && status == Some(0) {
                 tracing::warn!("a compile failed remotely and succeeded here");
                 agent.records().discrepancy();

@@ -7,6 +7,7 @@
 //! | `compile` | one unit of ours, from request to verdict; [`outputs`] writes the result |
 //! | `desk` | drives the dispatcher, which says where our units go; `starts` does it, `submit` offers a unit to a peer |
 //! | `slots` | drives the intake, which says whose job may run here |
+//! | `session` | builds: what came of each one's units; room here for what is no compile |
 //! | `serve` | jobs of others; `fetch` brings their inputs, `share` from other providers and to them |
 //! | `proofs` | whether a compiler may be sent to others; `trial` compiles `samples` here and in a root with nothing else |
 //! | `ship` | our compilers to machines that lack them; `give` sends the files, `take` is the other end |
@@ -39,6 +40,7 @@ mod proofs;
 mod run;
 mod samples;
 mod serve;
+mod session;
 mod share;
 mod ship;
 mod slots;
@@ -100,6 +102,8 @@ pub struct Agent {
     desk: desk::Desk,
     /// Jobs of others.
     slots: slots::Slots,
+    /// Builds, and what came of their units.
+    sessions: session::Sessions,
     mesh: mesh::Mesh,
     peers: peers::Peers,
     server: Option<Arc<serve::Server>>,

@@ -269,6 +269,7 @@ async fn make(
         pulse,
         desk: super::desk::Desk::open(&places.cache),
         slots: super::slots::Slots::default(),
+        sessions: super::session::Sessions::default(),
         cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),
         dirty: Notify::new(),

@@ -173,6 +173,7 @@ impl<'a> Trial<'a> {
             seen: [id(Path::new("/"))?, id(&self.dir)?, id(self.own.program())?],
             force: true,
             prefer: None,
+            session: 0,
         })
     }
 

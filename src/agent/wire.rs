@@ -91,6 +91,17 @@ pub enum Ask {
         /// Those that were used lately, too.
         all: bool,
     },
+    /// How much it makes sense to start at once now, and what has come of this session's units.
+    Session {
+        /// As in [`Request::session`].
+        session: u64,
+    },
+    /// Room on this machine for something that is no compile. Told [`Tell::Leased`] when it is there; given back when the
+    /// connection ends.
+    Lease {
+        /// What it will need, KiB.
+        memory_kib: u64,
+    },
 }
 
 /// A program that may be a compiler, as a person means it.
@@ -128,6 +139,27 @@ pub struct Request {
     pub force: bool,
     /// `MESH_PREFER`.
     pub prefer: Option<String>,
+    /// `MESH_SESSION`: the build that it belongs to; 0 for none. It goes no further than the agent.
+    pub session: u64,
+}
+
+/// A build, as far as its agent knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionNow {
+    /// Compilers that this machine runs for its own user at once.
+    pub local: u32,
+    /// Compilers that other machines run for it at once, all together.
+    pub remote: u32,
+    /// Whether this machine is in a mesh.
+    pub in_mesh: bool,
+    /// Units that were compiled, wherever.
+    pub units: u64,
+    /// Of these, those that other machines compiled.
+    pub elsewhere: u64,
+    /// What their compilers took, in time of this machine's, milliseconds.
+    pub compile_ms: u64,
+    /// Units of which it is not known what they took.
+    pub unmeasured: u64,
 }
 
 /// What the agent answers.
@@ -178,4 +210,8 @@ pub enum Tell {
     WhyNot(Box<Why>),
     /// How far compilers are on their way.
     Arrivals(Vec<ArrivalRow>),
+    /// A build, as far as its agent knows it.
+    Session(SessionNow),
+    /// There is room now.
+    Leased,
 }

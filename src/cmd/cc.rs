@@ -258,6 +258,7 @@ impl Launch {
             seen: [id(Path::new("/"))?, id(&self.cwd)?, self.found.id],
             force: self.force,
             prefer: std::env::var(env::PREFER).ok().filter(|name| !name.is_empty()),
+            session: std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes())),
         })
     }
 

@@ -68,6 +68,11 @@ impl Client {
         }
     }
 
+    /// Leaves the connection open in the program that this process becomes.
+    pub(super) fn outlive(&self) {
+        let _ = rustix::io::fcntl_setfd(&self.stream, rustix::io::FdFlags::empty());
+    }
+
     fn read(&mut self) -> std::io::Result<Tell> {
         let malformed = |_| std::io::Error::from(ErrorKind::InvalidData);
         let header: [u8; frame::HEADER_BYTES] =

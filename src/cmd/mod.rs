@@ -10,7 +10,9 @@ mod explain;
 mod failure;
 mod find;
 mod install;
+mod jobs;
 mod join;
+mod local;
 mod pair;
 mod peers;
 mod setup;
@@ -18,6 +20,7 @@ mod start;
 mod status;
 mod toolchain;
 mod up;
+mod with;
 
 use crate::{
     cli::{Cli, Command},
@@ -31,6 +34,10 @@ use std::ffi::OsString;
 #[must_use]
 pub fn main() -> u8 {
     let words: Vec<OsString> = std::env::args_os().collect();
+    if words.len() == 2 && words[1] == "-j" {
+        out(&jobs::number().to_string());
+        return 0;
+    }
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(e) => return misunderstood(&e, &words),
@@ -51,6 +58,9 @@ pub fn main() -> u8 {
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
+        Command::With(args) => with::run(&args),
+        Command::Local(args) => local::run(&args),
+        Command::Jobs(args) => jobs::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down => down::run(),
@@ -79,6 +89,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Peers(args) => args.json,
+        Command::Jobs(args) => args.json,
         Command::Status(args) | Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
         Command::Toolchain(args) => toolchain::wants_json(args),

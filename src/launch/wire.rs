@@ -45,6 +45,8 @@ pub struct Request<'a, A> {
     pub force: bool,
     /// `MESH_PREFER`.
     pub prefer: Option<&'a str>,
+    /// `MESH_SESSION`; 0 for none.
+    pub session: u64,
 }
 
 /// A buffer that is filled from the front; what does not fit leaves it marked as too small.
@@ -110,6 +112,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
         if let Some(name) = self.prefer {
             out.bytes(name.as_bytes());
         }
+        out.number(self.session);
         let (used, fits) = (out.used, out.fits);
         let payload = used - HEADER_BYTES;
         let header = u32::try_from(payload).ok().filter(|_| fits && payload <= ASK_BYTES_MAX)?.to_le_bytes();
@@ -267,7 +270,8 @@ mod tests {
     fn any_request() -> impl Strategy<Value = wire::Request> {
         let words = (any_bytes(), proptest::collection::vec(any_bytes(), 0..200), any_bytes(), any_pairs());
         let rest = (any::<u32>(), any::<bool>(), any::<Option<(u16, u16)>>(), any::<[(u64, u64); 3]>());
-        (words, rest, any::<bool>(), any::<Option<String>>()).prop_map(|(words, rest, force, prefer)| wire::Request {
+        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>());
+        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session))| wire::Request {
             program: words.0,
             argv: words.1,
             cwd: words.2,
@@ -278,6 +282,7 @@ mod tests {
             seen: rest.3,
             force,
             prefer,
+            session,
         })
     }
 
@@ -294,6 +299,7 @@ mod tests {
             seen: request.seen,
             force: request.force,
             prefer: request.prefer.as_deref(),
+            session: request.session,
         };
         plain.write(buffer)
     }

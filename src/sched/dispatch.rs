@@ -74,13 +74,15 @@ pub struct Ask {
     /// It is to be compiled here, for this reason, and only waits for a slot; and whether that is a fallback from a remote
     /// compile that was or would have been tried.
     pub local: Option<(Reason, bool)>,
+    /// The memory that it is known to need, KiB; 0 if that is to be told from its work.
+    pub memory_kib: u64,
 }
 
 impl Ask {
     /// For something that is compiled here, with a compiler of which nothing need be known. The reason is to be added.
     #[must_use]
     pub fn here(work: Work) -> Self {
-        Self { toolchain: Fingerprint(Digest([0; 32])), work, force: false, prefer: None, local: None }
+        Self { toolchain: Fingerprint(Digest([0; 32])), work, force: false, prefer: None, local: None, memory_kib: 0 }
     }
 }
 
@@ -322,7 +324,10 @@ impl Dispatcher {
             self.moved_us = now_us;
             self.looked_us = now_us;
         }
-        let expected = self.history.predict(&ask.work);
+        let mut expected = self.history.predict(&ask.work);
+        if ask.memory_kib > 0 {
+            (expected.memory_kib, expected.memory_is_guess) = (ask.memory_kib, false);
+        }
         let unit = Unit {
             ask,
             expected,

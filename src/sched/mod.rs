@@ -10,6 +10,7 @@
 //! | [`intake`] | the provider: who is let in, and who is next |
 //! | [`guest`] | on what terms the owner lends the machine now |
 //! | [`ledger`], [`share`] | cores and memory, and who gets how much of them |
+//! | [`tokens`] | how many compilers a build may start at once, and how its tool is told |
 //! | [`lend`] | which compilers of others are kept here |
 
 pub mod admit;
@@ -26,3 +27,4 @@ pub mod lend;
 pub mod retry;
 pub mod share;
 pub mod speed;
+pub mod tokens;

@@ -13,6 +13,7 @@
 //! - `toolchain` `mesh toolchain`: compared over the wire, sent on demand, removed
 //! - `trust`     who gets in, and whose compiler counts
 //! - `upgrade`   a compiler that changes between two units and during one
+//! - `with`      builds by make, ninja and CMake
 //!
 //! Linux, because only there a machine serves yet. What this machine lacks is skipped visibly, and is a failure under
 //! `MESH_TEST_NO_SKIP=1`.
@@ -33,3 +34,4 @@ mod ship;
 mod toolchain;
 mod trust;
 mod upgrade;
+mod with;

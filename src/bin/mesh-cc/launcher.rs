@@ -121,6 +121,7 @@ fn request(start: &Start, found: &Found, buffer: &mut [u8]) -> Option<usize> {
         seen: [kernel::stat(c"/")?.id, cwd.id, found.id],
         force: start.var(env::MESH) == Some(b"force"),
         prefer: prefer.filter(|name| !name.is_empty()),
+        session: start.var(env::SESSION).map_or(0, env::session),
     };
     request.write(buffer)
 }

@@ -1,0 +1,149 @@
+//! A GNU jobserver whose number of tokens changes while builds take from it (DO).
+//!
+//! <https://www.gnu.org/software/make/manual/html_node/POSIX-Jobserver.html>: a byte in a pipe is the right to one more
+//! process besides the one that each client has by itself. More tokens are written; fewer are read back as they return.
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::{Errno, FdFlags},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// What a token is; clients give back what they took, and look at none.
+const TOKEN: u8 = b'+';
+/// Tokens that nobody can hold are put back after being missed so often in a row: what is on its way between two processes
+/// is missed once at most.
+const LOOKS_BEFORE_RESTORED: u32 = 3;
+
+/// The tokens of one build.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// What clients read from.
+    read: OwnedFd,
+    write: OwnedFd,
+    /// The same pipe for this process alone: without ever waiting, and without its clients being told not to wait.
+    take: OwnedFd,
+    fifo: Option<PathBuf>,
+    /// Tokens that are out there, in the pipe or with clients.
+    issued: u32,
+    missed: u32,
+}
+
+impl Pool {
+    /// In a pipe that the command inherits.
+    pub(super) fn pipe() -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe()?;
+        let take = reopened(&read)?;
+        Ok(Self { read, write, take, fifo: None, issued: 0, missed: 0 })
+    }
+
+    /// In a pipe with a name, which must be free; it is removed with this.
+    pub(super) fn fifo(path: &Path) -> io::Result<Self> {
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR)?;
+        // Open both ways it waits for nobody, and keeps what is in it while no client has it open.
+        let open = || rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+        let (read, write, take) = (open()?, open()?, open()?);
+        Ok(Self { read, write, take, fifo: Some(path.to_owned()), issued: 0, missed: 0 })
+    }
+
+    /// What `MAKEFLAGS` says of it, besides what it said before.
+    pub(super) fn makeflags(&self, before: &OsStr) -> OsString {
+        let own = match &self.fifo {
+            Some(path) => format!(" -j --jobserver-auth=fifo:{} ", path.display()),
+            None => {
+                let ends = format!("{},{}", self.read.as_raw_fd(), self.write.as_raw_fd());
+                // The first of them is what make said before 4.2, and what macOS's says.
+                format!(" -j --jobserver-fds={ends} --jobserver-auth={ends} ")
+            }
+        };
+        // A first word of single letters has no dash, and stays the first; what stands after a `--` are variables.
+        let before = before.as_bytes();
+        let word = before.iter().position(|byte| *byte == b' ').unwrap_or(before.len());
+        let letters = before[..word].iter().all(u8::is_ascii_alphabetic);
+        let (first, rest) = before.split_at(if letters { word } else { 0 });
+        OsString::from_vec([first, own.as_bytes(), rest].concat())
+    }
+
+    /// The command has inherited the pipe: nothing that this process starts later shall.
+    pub(super) fn inherited(&self) {
+        for end in [&self.read, &self.write] {
+            let _ = rustix::io::fcntl_setfd(end, FdFlags::CLOEXEC);
+        }
+    }
+
+    /// Has as many tokens as make `total` processes with the one that the command has by itself. Those that are too many and
+    /// with clients now are taken the next time, if they are back by then.
+    pub(super) fn aim(&mut self, total: u32) {
+        let want = total.saturating_sub(1);
+        if self.issued < want {
+            let more = vec![TOKEN; (want - self.issued) as usize];
+            // What does not fit now is written the next time.
+            if let Ok(written) = rustix::io::write(&self.write, &more) {
+                self.issued += u32::try_from(written).unwrap_or(u32::MAX);
+            }
+        }
+        // A client that gave back more than it had is brought down to the number, too.
+        let mut byte = [0];
+        while self.issued.max(self.there()) > want {
+            match rustix::io::read(&self.take, &mut byte) {
+                Ok(1) => self.issued = self.issued.saturating_sub(1),
+                Err(Errno::INTR) => {}
+                _ => break,
+            }
+        }
+    }
+
+    /// Puts tokens back that died with a client: more are missing than `holders` processes could hold, for longer than a
+    /// moment. Gives how many.
+    pub(super) fn restore(&mut self, holders: u32) -> u32 {
+        let lost = self.out().saturating_sub(holders);
+        self.missed = if lost == 0 { 0 } else { self.missed + 1 };
+        if self.missed < LOOKS_BEFORE_RESTORED {
+            return 0;
+        }
+        self.missed = 0;
+        let again = vec![TOKEN; lost as usize];
+        rustix::io::write(&self.write, &again).map_or(0, |written| u32::try_from(written).unwrap_or(u32::MAX))
+    }
+
+    /// Tokens with clients, or lost with them.
+    pub(super) fn out(&self) -> u32 {
+        self.issued.saturating_sub(self.there())
+    }
+
+    /// Tokens in the pipe.
+    fn there(&self) -> u32 {
+        rustix::io::ioctl_fionread(&self.take).map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(path) = &self.fifo {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The pipe once more, with flags of its own: `O_NONBLOCK` on the clients' end would be theirs as well, and not every client
+/// expects it.
+#[cfg(target_os = "linux")]
+fn reopened(read: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", read.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Where a pipe cannot be opened once more its reads wait for a token that a client took first: such a read ends when the next
+/// one comes back, and nothing but the number of tokens waits for it.
+#[cfg(not(target_os = "linux"))]
+fn reopened(read: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(read, 0)
+}
