@@ -211,7 +211,7 @@ async fn stream(
             let (stopped, given_up) = (out.stopped(), place.given_up());
             let ran = tokio::select! {
                 ran = job(agent, server, link, *offer, (&mut out, &mut inp), &mut place) => ran?,
-                () = given_up => Err(Refusal::Memory),
+                why = given_up => Err(why),
                 // The client has lost interest, or the connection is gone.
                 () = stopped => return Err(StreamError::Finished),
             };

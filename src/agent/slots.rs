@@ -18,7 +18,7 @@ use tokio::sync::watch;
 enum Stage {
     Waits,
     Runs,
-    GivenUp,
+    GivenUp(Refusal),
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Agent {
         for act in state.intake.take() {
             let (id, stage) = match act {
                 Act::Start(id) => (id, Stage::Runs),
-                Act::GiveUp(id) => (id, Stage::GivenUp),
+                Act::GiveUp(id, why) => (id, Stage::GivenUp(why)),
             };
             if let Some(job) = state.jobs.get(&id) {
                 job.send_replace(stage);
@@ -117,12 +117,14 @@ impl Place {
         u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Ends when the job is to be given up: the machine needs its memory.
-    pub(super) fn given_up(&self) -> impl Future<Output = ()> + use<> {
+    /// Ends when the job is to be given up, with what its client is told.
+    pub(super) fn given_up(&self) -> impl Future<Output = Refusal> + use<> {
         let mut stage = self.stage.clone();
         async move {
-            if stage.wait_for(|stage| *stage == Stage::GivenUp).await.is_err() {
-                std::future::pending().await
+            let given_up = stage.wait_for(|stage| matches!(stage, Stage::GivenUp(_))).await;
+            match given_up.map(|stage| *stage) {
+                Ok(Stage::GivenUp(why)) => why,
+                _ => std::future::pending().await,
             }
         }
     }

@@ -31,8 +31,8 @@ const GROWS_US: u64 = 5_000_000;
 pub enum Act {
     /// Start this job's compiler: it has a slot until [`Intake::compiled`].
     Start(JobId),
-    /// End this job and tell its client that there was no memory: the machine needs it.
-    GiveUp(JobId),
+    /// End this job and tell its client why: the machine needs its memory, or lends nothing any more and the job has not begun.
+    GiveUp(JobId, Refusal),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,12 @@ impl Intake {
         if terms.gives_up_one
             && let Some(job) = self.ledger.youngest()
         {
-            self.acts.push(Act::GiveUp(job));
+            self.acts.push(Act::GiveUp(job, Refusal::Memory));
+        }
+        if terms.slots == 0 {
+            // What runs may end; what waits would wait for nobody knows how long.
+            let waits = self.jobs.iter().filter(|(_, job)| job.stage != Stage::Runs);
+            self.acts.extend(waits.map(|(id, _)| Act::GiveUp(*id, refusal(terms.closed))));
         }
         self.start(now_us);
     }
@@ -359,7 +364,19 @@ mod tests {
         }
         intake.take();
         intake.terms(9, Terms { slots: 1, closed: None, memory_free_kib: Some(0), gives_up_one: true });
-        assert_eq!(intake.take(), [Act::GiveUp(1)]);
+        assert_eq!(intake.take(), [Act::GiveUp(1, Refusal::Memory)]);
+    }
+
+    #[test]
+    fn who_waits_at_a_machine_that_closes_is_turned_away_and_who_runs_is_not() {
+        let mut intake = intake(1, None);
+        for id in 0..2 {
+            offer(&mut intake, id, A).expect("a place");
+            intake.ready(0, id);
+        }
+        assert_eq!(intake.take(), [Act::Start(0)]);
+        intake.terms(1, Terms { slots: 0, closed: Some(Closed::Paused), memory_free_kib: None, gives_up_one: false });
+        assert_eq!(intake.take(), [Act::GiveUp(1, Refusal::Paused)]);
     }
 
     #[test]

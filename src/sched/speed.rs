@@ -3,7 +3,7 @@
 #![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "estimates")]
 
 /// What is believed without any unit counts as so many average units: one odd unit does not ban a machine.
-const USUAL_UNITS: f64 = 4.0;
+const USUAL_UNITS: f64 = 3.0;
 /// What has ended there counts as no more than so many: a machine that has become slow is known to be before long.
 const UNITS_MAX: f64 = 16.0;
 /// A unit that was compiled before says so much more than one whose cost could only be guessed by its like.

@@ -186,6 +186,16 @@ impl Dispatcher {
             if let Some(attempt) = self.attempts.remove(&number) {
                 self.release(&attempt, number);
                 let ran_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
+                // A machine that lost by being slow says so although its result is not awaited: what it would have taken
+                // is not known, only that it was more. Whoever has taken so long takes as long again, on average.
+                let expected = unit.expected;
+                if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id))
+                    && expected.is_informed
+                    && ran_us > attempt.run_us
+                {
+                    let usual = (self.usual, self.history.mean_us());
+                    peer.took(toolchain, usual, (expected.cost_us, ran_us.saturating_mul(2), expected.is_known));
+                }
                 let at = match attempt.peer {
                     Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
                     None => self.here_speed(&toolchain),

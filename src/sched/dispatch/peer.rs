@@ -14,7 +14,7 @@ const BYTES_A_S_DEFAULT: u64 = 60_000_000;
 const COMPRESSION: u64 = 4;
 /// A machine that refused for want of a slot is asked again after this time, or when it says something new.
 const BUSY_US: u64 = 100_000;
-/// Until the first unit has ended there, a machine gets one unit for so many of its slots.
+/// At first a machine gets one unit for so many of its slots.
 const UNKNOWN_SHARE: u32 = 4;
 /// Speeds of so many compilers are remembered for one machine.
 const SPEEDS_MAX: usize = 64;
@@ -36,12 +36,10 @@ pub struct Peer {
     pub(super) mine: u32,
     pub(super) breaker: Breaker,
     busy_until_us: u64,
-    /// A unit has ended well there.
-    has_worked: bool,
     /// How fast it can be at most, by what is taking so long there now.
     pub(super) seems: Option<f32>,
-    /// What it has really taken at once, after it refused more than that although it had granted it: one more with each
-    /// unit that ends well.
+    /// What it has shown to be good for: nobody knows how slow it is before units have ended there, nor whether it keeps
+    /// what it grants. One more with each unit that ends well, so that it doubles in the time of a unit.
     proved: Option<u32>,
 }
 
@@ -61,9 +59,9 @@ impl Peer {
 
     /// A unit ended well there.
     pub(super) fn worked(&mut self) {
-        self.has_worked = true;
         self.breaker.worked();
-        self.proved = self.proved.map(|proved| proved.saturating_add(1));
+        let first = (u32::from(self.load.slots) / UNKNOWN_SHARE).max(1);
+        self.proved = Some(self.proved.unwrap_or(first).saturating_add(1));
     }
 
     pub(super) fn measured(&mut self, rtt_us: u64, bytes_a_s: Option<u64>) {
@@ -154,9 +152,7 @@ impl Peer {
         match u32::from(self.load.credits) {
             _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
             credits if self.breaker.is_on_probation() => credits.min(1),
-            // Nobody knows yet how slow it is.
-            credits if !self.has_worked => credits.min((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1)),
-            credits => self.proved.map_or(credits, |proved| proved.min(credits)),
+            credits => credits.min(self.proved.unwrap_or((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1))),
         }
     }
 }

@@ -217,6 +217,10 @@ impl Dispatcher {
     pub(super) fn offer(&mut self, now_us: u64, id: UnitId, peer: PeerId, why: Why) {
         let usual = self.usual;
         let unit = self.units.get_mut(&id).expect("it was looked at");
+        // It may have waited since before anything of its class had ended.
+        if unit.ask.memory_kib == 0 {
+            unit.expected = self.history.predict(&unit.ask.work);
+        }
         let wish = Self::wish(unit);
         let there = self.peers.get_mut(&peer).expect("it was chosen from these");
         let candidate = there.candidate(peer, &wish, usual, now_us);

@@ -49,13 +49,17 @@ impl Dispatcher {
             }
         }
         for (_, number) in late {
-            self.hedge_one(now_us, number);
+            self.hedge_one(now_us, number, WASTE_PARTS);
         }
     }
 
     /// Notes which starts are so late that a second one must not wait until there is nothing else to do: a unit that is
     /// with a very slow machine would be the last one of the build.
     pub(super) fn note_hopeless(&mut self, now_us: u64) {
+        for unit in self.units.values_mut().filter(|unit| unit.expected.late_us.is_none() && !unit.attempts.is_empty())
+        {
+            unit.expected.late_us = self.history.predict(&unit.ask.work).late_us;
+        }
         let is_hopeless = |(number, attempt): (&AttemptId, &Attempt)| {
             let unit = self.units.get(&attempt.unit)?;
             let late_us = unit.expected.late_us.filter(|_| !unit.is_hedged && unit.attempts.len() == 1)?;
@@ -66,35 +70,32 @@ impl Dispatcher {
         self.hopeless = self.attempts.iter().filter_map(is_hopeless).collect();
     }
 
-    /// Starts those a second time, if there is room.
+    /// Starts those a second time, if there is room; half of what may be wasted is left for the end of the build.
     pub(super) fn hedge_hopeless(&mut self, now_us: u64) {
         for number in std::mem::take(&mut self.hopeless) {
             let Some(attempt) = self.attempts.get(&number) else { continue };
             let unit = attempt.unit;
-            self.hedge_one(now_us, number);
+            self.hedge_one(now_us, number, WASTE_PARTS * 2);
             if self.units.get(&unit).is_some_and(|unit| !unit.is_hedged) {
                 self.hopeless.push(number);
             }
         }
     }
 
-    fn hedge_one(&mut self, now_us: u64, number: AttemptId) {
+    fn hedge_one(&mut self, now_us: u64, number: AttemptId, parts: u64) {
         let attempt = &self.attempts[&number];
         let (id, unit) = (attempt.unit, &self.units[&attempt.unit]);
         let Some(late_us) = unit.expected.late_us else { return };
         let here_speed = self.here_speed(&unit.ask.toolchain);
-        let speed = match attempt.peer {
-            Some(peer) => {
-                let usual = self.usual;
-                self.peers.get(&peer).map_or(usual, |peer| peer.speed(&unit.ask.toolchain, usual))
-            }
-            None => here_speed,
-        };
+        let there = attempt.peer.and_then(|id| self.peers.get(&id));
+        let speed = there.map_or(here_speed, |peer| peer.speed(&unit.ask.toolchain, self.usual));
+        let is_proved = there.is_none_or(|peer| peer.is_known(&unit.ask.toolchain));
         let underway = Underway {
             elapsed_us: now_us.saturating_sub(attempt.since_us),
             cost_us: unit.expected.cost_us,
             late_us,
-            is_known: unit.expected.is_known,
+            // Of a machine where nothing has ended yet it is rather the machine than the unit.
+            is_known: unit.expected.is_known || !is_proved,
             speed,
             overhead_us: attempt.overhead_us,
         };
@@ -117,7 +118,7 @@ impl Dispatcher {
             there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
         let Some((_, target, speed)) = best else { return };
         let (run_us, cost_us) = (choose::time(unit.expected.cost_us, speed), unit.expected.cost_us);
-        if !self.may_waste(cost_us) {
+        if !self.may_waste(cost_us, parts) {
             return;
         }
         self.counts.hedges += 1;
@@ -143,9 +144,9 @@ impl Dispatcher {
     }
 
     /// Whether so much more may be spent in vain: all second starts that are under way may be.
-    pub(super) fn may_waste(&self, costs_us: u64) -> bool {
+    pub(super) fn may_waste(&self, costs_us: u64, parts: u64) -> bool {
         let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.cost_us);
         let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
-        wasted <= self.counts.compiled_us / WASTE_PARTS
+        wasted <= self.counts.compiled_us / parts
     }
 }

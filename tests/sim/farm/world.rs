@@ -28,6 +28,8 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// A peer that is silent for so long is given up.
 const IDLE: Micros = 10 * SECOND;
+/// An answer takes no longer: a job's wall time and what is beside it.
+const ANSWER_MAX: Micros = 660 * SECOND;
 /// Loads go out this often at most.
 const PACE: Micros = 250 * MS;
 /// What a client's processor spends on a unit that it sends.
@@ -100,6 +102,11 @@ enum Event {
         client: usize,
         provider: usize,
         epoch: u32,
+    },
+    /// A client has waited for an answer for as long as it waits at all.
+    Late {
+        at: usize,
+        attempt: AttemptId,
     },
     /// They find each other.
     Meet {
@@ -411,6 +418,7 @@ impl Farm {
                     self.missed(client, provider);
                 }
             }
+            Event::Late { at, attempt } => self.answered(at, attempt, End::Lost),
             Event::Meet { client, provider } => self.meet(client, provider),
             Event::Fate(fate) => self.befalls(fate),
         }
@@ -548,6 +556,7 @@ impl Farm {
         // The client prepares its units one after another.
         let begins = self.machines[at].fed_until.max(self.now) + FEED;
         self.machines[at].fed_until = begins;
+        self.schedule(ANSWER_MAX, Event::Late { at, attempt });
         let wait = begins - self.now + self.latency(at, to);
         self.schedule(wait, Event::Offer { from: at, to, epoch, attempt, unit, memory_kib });
     }
@@ -612,10 +621,10 @@ impl Farm {
         for act in self.machines[at].intake.take() {
             match act {
                 Act::Start(id) => self.start(at, id),
-                Act::GiveUp(id) => {
+                Act::GiveUp(id, refusal) => {
                     let Some(job) = self.machines[at].jobs.get(&id).copied() else { continue };
                     self.drop_job(at, id);
-                    self.answer(at, &job, End::Refused(Refusal::Memory), 0);
+                    self.answer(at, &job, End::Refused(refusal), 0);
                 }
             }
         }
