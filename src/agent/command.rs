@@ -48,6 +48,9 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::WhyNot { peer, ids } => toolchains::why(agent, &peer, &ids).await,
         Ask::Push { ids, peer } => return toolchains::push(agent, &ids, peer.as_deref(), client).await,
         Ask::Prune { all } => toolchains::prune(agent, all).await,
+        Ask::Pause { seconds } => agent.pause(seconds),
+        Ask::Resume => agent.resume(),
+        Ask::Mode { change } => agent.mode(change),
         Ask::Stop => {
             agent.stop.notify_one();
             return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;
@@ -313,6 +316,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
         pid: std::process::id(),
         uptime_ms: agent.clock.ms(),
         port: agent.peers.endpoint.port(),
+        lending: agent.lending.shown(agent.clock.ms()),
     }
 }
 

@@ -12,6 +12,7 @@ mod find;
 mod install;
 mod join;
 mod pair;
+mod pause;
 mod peers;
 mod setup;
 mod start;
@@ -59,6 +60,9 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume => pause::resume(),
+        Command::Mode(args) => pause::mode(&args),
         Command::Toolchain(args) => toolchain::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Setup(args) => setup::run(&args),

@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn a_pause_ends_by_itself_or_when_it_is_told_to() {
         let (mut guest, policy, calm) = (Guest::default(), policy(Mode::Share), calm());
-        let mut at = |guest: &mut Guest, now| {
+        let at = |guest: &mut Guest, now| {
             let terms = guest.look(now, &policy, &calm);
             (terms.slots, terms.closed)
         };
