@@ -316,7 +316,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
         pid: std::process::id(),
         uptime_ms: agent.clock.ms(),
         port: agent.peers.endpoint.port(),
-        lending: agent.lending.shown(agent.clock.ms()),
+        lending: agent.lending.shown(agent),
     }
 }
 

@@ -126,7 +126,9 @@ impl Lending {
     }
 
     /// What people are shown of it.
-    pub(super) fn shown(&self, now_ms: u64) -> Shown {
+    pub(super) fn shown(&self, agent: &Agent) -> Shown {
+        let now_ms = agent.clock.ms();
+        let to = agent.slots.served().iter().filter_map(|peer| agent.mesh.name_of(peer)).collect();
         let state = self.state();
         let (mode, set_by) = self.mode(state.said);
         let closed = state.terms.and_then(|terms| terms.closed);
@@ -141,7 +143,7 @@ impl Lending {
             paused_for_ms: paused.filter(|until| *until != u64::MAX).map(|until| until.saturating_sub(now_ms)),
             paused: paused.is_some(),
             pauses: state.guest.pauses().map(|(times, why)| (times, reason(why, None).to_owned())),
-            to: Vec::new(),
+            to,
         }
     }
 }
@@ -250,7 +252,7 @@ impl Agent {
     fn meaning(&self) -> String {
         match &self.no_sandbox {
             Some(why) => format!("lending nothing: {why}"),
-            None => crate::view::rows::lending_sentence(&self.lending.shown(self.clock.ms())),
+            None => crate::view::rows::lending_sentence(&self.lending.shown(self)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Words of the views (DECIDE).
 
 use super::*;
-use crate::reason::Reason;
+use crate::{reason::Reason, view::snapshot::Lending};
 
 fn machine(name: &str, compilers: &[&str], slots: u16, free: u16, rtt_us: Option<u64>, state: &str) -> Machine {
     Machine {
