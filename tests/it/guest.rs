@@ -4,7 +4,7 @@ use crate::{
     desk::{Where, desk, is_compiler, slow},
     env::{Agent, Ground, descends, processes, until},
 };
-use mesh::sched::guest::Mode;
+use mesh::{reason::Reason, sched::guest::Mode};
 use std::{
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -49,7 +49,7 @@ fn a_paused_machine_gets_no_unit_until_it_is_resumed_and_the_build_goes_on_witho
     assert_eq!((paused.code, paused.out().as_str()), (Some(0), "mesh: paused until you say: mesh resume\n"));
     until("the client is told", || (state_seen(&desk.client) == "paused").then_some(()));
     let served = desk.served();
-    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here);
+    desk.same(&desk.line("gcc -c a.c -o a.o"), Where::Here(Reason::PeersPaused));
     assert_eq!(desk.served(), served);
     let status = desk.provider.mesh(&desk.ground, &["status"]).out();
     assert!(status.contains("mode       full, set by MESH_MODE: paused until you say: mesh resume"), "{status}");
