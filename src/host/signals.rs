@@ -24,8 +24,9 @@ const SPAN_MS_MIN: u64 = 200;
 const THROTTLED_MS: u64 = 10_000;
 /// So close to the temperature at which the kernel switches it off, a machine is too hot, thousandths of a degree.
 const CRITICAL_NEAR: i64 = 5_000;
-/// Less room than this where jobs are staged is none, bytes.
+/// Less room than this where jobs are staged is none, bytes; on a small disk, less than such a part of it.
 const DISK_BYTES_MIN: u64 = 512 << 20;
+const DISK_PART_MIN: u64 = 20;
 /// What changes seldom or slowly is looked at so often, milliseconds.
 const SLOW_EVERY_MS: u64 = 2_000;
 
@@ -211,9 +212,15 @@ impl Sampler {
         Slow {
             power: self.power(),
             too_warm: self.is_too_warm(),
-            disk_full: super::disk_free(&self.disk).is_some_and(|free| free < DISK_BYTES_MIN),
+            disk_full: self.is_disk_full(),
             untouched_s: self.untouched(now_ms, wall_s),
         }
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let Ok(at) = rustix::fs::statvfs(&self.disk) else { return false };
+        let bytes = |blocks: u64| blocks.saturating_mul(at.f_frsize);
+        bytes(at.f_bavail) < DISK_BYTES_MIN.min(bytes(at.f_blocks) / DISK_PART_MIN)
     }
 
     /// The fullest battery that gives power, unless a cable does.
@@ -272,7 +279,10 @@ impl Sampler {
     fn untouched(&mut self, now_ms: u64, wall_s: u64) -> Option<u64> {
         let numbered = |path: &PathBuf, prefix: &str| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            name.strip_prefix(prefix).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            // On macOS they are called ttys000 and so on.
+            let number =
+                name.strip_prefix(prefix).map(|n| if prefix.is_empty() { n } else { n.strip_prefix('s').unwrap_or(n) });
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         };
         let consoles = self.entries("dev").into_iter().filter(|path| numbered(path, "tty"));
         let remote = self.entries("dev/pts").into_iter().filter(|path| numbered(path, ""));
