@@ -131,14 +131,15 @@ impl Lending {
         let to = agent.slots.served().iter().filter_map(|peer| agent.mesh.name_of(peer)).collect();
         let state = self.state();
         let (mode, set_by) = self.mode(state.said);
-        let closed = state.terms.and_then(|terms| terms.closed);
+        let never = super::serve::never(agent);
+        let closed = never.or_else(|| state.terms.and_then(|terms| terms.closed));
         let paused = state.guest.paused_until_ms();
         let last = state.guest.last();
         Shown {
             mode,
             set_by: set_by.to_owned(),
             cores: state.cores,
-            slots: state.terms.map_or(0, |terms| terms.slots),
+            slots: state.terms.filter(|_| never.is_none()).map_or(0, |terms| terms.slots),
             why: closed.map(|closed| reason(closed, last.and_then(|last| last.active)).to_owned()),
             paused_for_ms: paused.filter(|until| *until != u64::MAX).map(|until| until.saturating_sub(now_ms)),
             paused: paused.is_some(),
@@ -162,7 +163,7 @@ fn reason(closed: Closed, active: Option<Active>) -> &'static str {
         (Closed::Busy, _) => "it was busy with your own work",
         (Closed::Disk, _) => "its disk was full",
         (Closed::NoSandbox, _) => "it has no sandbox",
-        (Closed::Role, _) => "its role does not let it",
+        (Closed::Role, _) => "it is in no mesh, or its role does not let it",
         (Closed::Leaving, _) => "it is leaving",
     }
 }
