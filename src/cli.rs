@@ -63,6 +63,12 @@ pub enum Command {
     Explain(Explain),
     /// List the compilers of this machine, who has them and what is sent where
     Toolchain(Toolchain),
+    /// Lend nothing for a while
+    Pause(Pause),
+    /// End the pause
+    Resume,
+    /// Show or set what this machine lends: off, idle, share or full
+    Mode(Mode),
     /// Check what this machine can do, and say what to do about what it cannot
     Doctor(Json),
     /// Print what is needed to run mesh elsewhere
@@ -203,6 +209,22 @@ pub struct Join {
     /// Leave the mesh that this machine is in, with its other machines
     #[arg(long)]
     pub leave: bool,
+}
+
+/// Lending nothing for a while.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// For how long, such as 30m or 2h; until "mesh resume" if nothing is said
+    #[arg(value_name = "TIME")]
+    pub time: Option<String>,
+}
+
+/// What is lent.
+#[derive(Debug, Args)]
+pub struct Mode {
+    /// off: nothing; idle: while nobody uses the machine; share: what you leave; full: everything; auto: as configured
+    #[arg(value_name = "MODE")]
+    pub mode: Option<String>,
 }
 
 /// The list of machines.

@@ -9,11 +9,19 @@
 //! peers = ["tower.lan", "10.0.0.7:6374"]
 //! compilers = "all"                   # or "none": lend no compiler of its own, only those that other machines send
 //! toolchain_rate = 32                 # MB/s at which compilers are sent to other machines; 0: they are not
+//! mode = "share"                      # off, idle, share or full; default: idle with a battery, else share
 //! [discovery]
 //! announce = "tagged"                 # or "off"
+//! [policy]
+//! keep_free_memory = "15%"            # or "4G"; default: the mode's
+//! on_battery = "off"                  # or "share": a quarter of the cores while it is half full
 //! ```
 
-use crate::{env, nearest::nearest};
+use crate::{
+    env,
+    nearest::nearest,
+    sched::guest::{Kept, Mode},
+};
 use std::ffi::OsString;
 use toml::Value;
 
@@ -26,7 +34,9 @@ const WORD_BYTES_MAX: usize = 255;
 /// Compilers at once.
 const SLOTS_MAX: u16 = 4096;
 /// Every key of the file.
-const KEYS: &[&str] = &["name", "slots", "port", "peers", "compilers", "toolchain_rate", "discovery"];
+const KEYS: &[&str] = &["name", "slots", "port", "peers", "compilers", "toolchain_rate", "mode", "discovery", "policy"];
+/// Every key of `[policy]`.
+const POLICY_KEYS: &[&str] = &["keep_free_memory", "on_battery"];
 /// Every key of `[discovery]`.
 const DISCOVERY_KEYS: &[&str] = &["announce"];
 
@@ -52,6 +62,14 @@ pub struct Config {
     pub toolchain_rate: u16,
     /// What mDNS carries.
     pub announce: Announce,
+    /// What is lent in general; by whether there is a battery if `None`.
+    pub mode: Option<Mode>,
+    /// The mode is the environment's, not the file's.
+    pub mode_from_env: bool,
+    /// Memory that stays the owner's; the mode's if `None`.
+    pub keep_free: Option<Kept>,
+    /// Whether a little is lent on a battery.
+    pub on_battery: bool,
 }
 
 impl Default for Config {
@@ -64,6 +82,10 @@ impl Default for Config {
             compilers: Compilers::default(),
             toolchain_rate: TOOLCHAIN_RATE_DEFAULT,
             announce: Announce::default(),
+            mode: None,
+            mode_from_env: false,
+            keep_free: None,
+            on_battery: false,
         }
     }
 }
@@ -124,6 +146,9 @@ const WANT_NAME: &str = "a name of 1 to 64 bytes without control characters";
 const WANT_PEERS: &str = "a list of at most 256 addresses such as \"tower.lan\" or \"10.0.0.7:6374\"";
 const WANT_COMPILERS: &str = "\"all\" or \"none\"";
 const WANT_RATE: &str = "a number of MB a second from 0 to 10000";
+const WANT_MODE: &str = "\"off\", \"idle\", \"share\" or \"full\"";
+const WANT_KEPT: &str = "a share of the memory such as \"15%\", or an amount such as \"4G\" or \"512M\"";
+const WANT_BATTERY: &str = "\"off\" or \"share\"";
 const WANT_ANNOUNCE: &str = "\"tagged\" or \"off\"";
 
 /// Settles the settings. `file` is the configuration file's text, if there is one; with them come warnings, each a
@@ -161,6 +186,10 @@ pub fn resolve(
         let rate = text.parse().ok().filter(|rate| *rate <= TOOLCHAIN_RATE_MAX);
         config.toolchain_rate = rate.ok_or(wrong(env::TOOLCHAIN_RATE, WANT_RATE))?;
     }
+    if let Some(text) = var(env::MODE) {
+        config.mode = Some(mode(env::MODE, Some(&text))?);
+        config.mode_from_env = true;
+    }
     config.slots = flags.slots.or(config.slots);
     config.port = flags.port.or(config.port);
     Ok((config, warnings))
@@ -193,6 +222,9 @@ fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigError> {
             ("toolchain_rate", value) => config.toolchain_rate = number(key, value, TOOLCHAIN_RATE_MAX, WANT_RATE)?,
             ("discovery", Value::Table(discovery)) => read_discovery(discovery, &mut config, &mut warnings)?,
             ("discovery", _) => return Err(wrong(key, "a table with the key announce")),
+            ("mode", value) => config.mode = Some(mode(key, value.as_str())?),
+            ("policy", Value::Table(policy)) => read_policy(policy, &mut config, &mut warnings)?,
+            ("policy", _) => return Err(wrong(key, "a table with the keys keep_free_memory and on_battery")),
             (unknown, _) => warnings.push(not_known(unknown, "", KEYS)),
         }
     }
@@ -209,6 +241,38 @@ fn read_discovery(table: &toml::Table, config: &mut Config, warnings: &mut Vec<S
         }
     }
     Ok(())
+}
+
+fn read_policy(table: &toml::Table, config: &mut Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match (key.as_str(), value.as_str()) {
+            ("keep_free_memory", text) => {
+                let kept = text.and_then(kept).ok_or(wrong("policy.keep_free_memory", WANT_KEPT))?;
+                config.keep_free = Some(kept);
+            }
+            ("on_battery", Some("off")) => config.on_battery = false,
+            ("on_battery", Some("share")) => config.on_battery = true,
+            ("on_battery", _) => return Err(wrong("policy.on_battery", WANT_BATTERY)),
+            (unknown, _) => warnings.push(not_known(unknown, "policy.", POLICY_KEYS)),
+        }
+    }
+    Ok(())
+}
+
+fn mode(key: &str, word: Option<&str>) -> Result<Mode, ConfigError> {
+    word.and_then(Mode::named).ok_or(wrong(key, WANT_MODE))
+}
+
+/// `15%`, `4G`, `512M`.
+fn kept(text: &str) -> Option<Kept> {
+    if let Some(percent) = text.strip_suffix('%') {
+        return percent.parse().ok().filter(|percent| *percent <= 100).map(Kept::Percent);
+    }
+    let (digits, mib) = match text.strip_suffix('G') {
+        Some(digits) => (digits, 1024),
+        None => (text.strip_suffix('M')?, 1),
+    };
+    digits.parse::<u32>().ok()?.checked_mul(mib).map(Kept::Mib)
 }
 
 fn compilers(key: &str, word: Option<&str>) -> Result<Compilers, ConfigError> {
@@ -300,6 +364,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_can_be_settled_in_the_file_and_by_the_environment() {
+        let file = "mode = 'idle'\n[policy]\nkeep_free_memory = '4G'\non_battery = 'share'\n";
+        let of = |env: &[_]| settle(Flags::default(), env, file).expect("good").0;
+        let config = of(&[]);
+        assert_eq!((config.mode, config.mode_from_env), (Some(Mode::Idle), false));
+        assert_eq!((config.keep_free, config.on_battery), (Some(Kept::Mib(4096)), true));
+        let config = of(&[("MESH_MODE", "full")]);
+        assert_eq!((config.mode, config.mode_from_env), (Some(Mode::Full), true));
+        assert!(settle(Flags::default(), &[("MESH_MODE", "fast")], "").is_err());
+        assert_eq!(
+            [kept("15%"), kept("512M"), kept("G"), kept("9")],
+            [Some(Kept::Percent(15)), Some(Kept::Mib(512)), None, None]
+        );
+    }
+
+    #[test]
     fn unknown_keys_are_named_with_what_was_meant_and_do_no_harm() {
         let (config, warnings) =
             settle(Flags::default(), &[], "slot = 3\nport = 7\nfrobnicate = true\n[discovery]\nanounce = 'off'\n")
@@ -325,6 +405,10 @@ mod tests {
                 "peers = ['a b']",
                 "discovery = 1",
                 "[discovery]\nannounce = 'open'",
+                "mode = 'half'",
+                "[policy]\nkeep_free_memory = '101%'",
+                "[policy]\nkeep_free_memory = 4",
+                "[policy]\non_battery = 'full'",
                 "port = 1\nslots =",
             ]
             .map(said)
@@ -338,6 +422,10 @@ mod tests {
             peers must be a list of at most 256 addresses such as "tower.lan" or "10.0.0.7:6374"
             discovery must be a table with the key announce
             discovery.announce must be "tagged" or "off"
+            mode must be "off", "idle", "share" or "full"
+            policy.keep_free_memory must be a share of the memory such as "15%", or an amount such as "4G" or "512M"
+            policy.keep_free_memory must be a share of the memory such as "15%", or an amount such as "4G" or "512M"
+            policy.on_battery must be "off" or "share"
             line 2 of the file is not TOML: string values must be quoted, expected literal string
             "#
         );

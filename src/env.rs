@@ -33,6 +33,8 @@ pub const PEERS: &str = "MESH_PEERS";
 pub const COMPILERS: &str = "MESH_COMPILERS";
 /// MB a second at which this machine sends compilers to others; over the configuration file's `toolchain_rate`.
 pub const TOOLCHAIN_RATE: &str = "MESH_TOOLCHAIN_RATE";
+/// `off`, `idle`, `share` or `full`: what this machine lends, over the configuration file's `mode`.
+pub const MODE: &str = "MESH_MODE";
 /// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
 pub const LOOPBACK: &str = "MESH_LOOPBACK";
 /// `1`, for an agent: every job for another machine gets a root of its own, even where a kept tree would do. For tests and

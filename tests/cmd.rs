@@ -372,7 +372,12 @@ fn a_real_agent_outlives_the_command_that_started_it_and_ends_with_down() {
     let mesh = |words: &[&str]| {
         let mut command = place.command(words);
         // Neither the network nor the agent of the person who runs the test is to notice.
-        command.env("MESH_LOOPBACK", "1").env("MESH_MDNS_PORT", "5399").env("MESH_PORT", "0").env("MESH_NAME", "desk");
+        command
+            .env("MESH_MODE", "full")
+            .env("MESH_LOOPBACK", "1")
+            .env("MESH_MDNS_PORT", "5399")
+            .env("MESH_PORT", "0")
+            .env("MESH_NAME", "desk");
         ran(command)
     };
     // The output ends, so nothing of it is open in the agent.

@@ -50,6 +50,9 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Prune { all } => toolchains::prune(agent, all).await,
         Ask::Session { session } => Tell::Session(agent.session_now(session)),
         Ask::Lease { memory_kib } => return super::session::lease(agent, memory_kib, client).await,
+        Ask::Pause { seconds } => agent.pause(seconds),
+        Ask::Resume => agent.resume(),
+        Ask::Mode { change } => agent.mode(change),
         Ask::Stop => {
             agent.stop.notify_one();
             return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;
@@ -315,6 +318,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
         pid: std::process::id(),
         uptime_ms: agent.clock.ms(),
         port: agent.peers.endpoint.port(),
+        lending: agent.lending.shown(agent),
     }
 }
 

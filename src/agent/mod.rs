@@ -14,6 +14,7 @@
 //! | `pack` | content made ready for the wire |
 //! | [`dial`] | whom to dial and when (decide); [`links`] and [`link`]: the connections that stand; `peers` drives both |
 //! | `mesh` | key and records on disk; founding, pairing, joining |
+//! | `guest` | how much is lent, by what the owner says and leaves |
 //! | `command` | what `mesh peers` and the others ask; `toolchains` what `mesh toolchain` asks |
 //! | `run` | start and end |
 
@@ -30,6 +31,7 @@ mod compilers;
 mod desk;
 mod fetch;
 mod give;
+mod guest;
 mod local;
 mod mesh;
 mod nearby;
@@ -104,6 +106,7 @@ pub struct Agent {
     slots: slots::Slots,
     /// Builds, and what came of their units.
     sessions: session::Sessions,
+    lending: guest::Lending,
     mesh: mesh::Mesh,
     peers: peers::Peers,
     server: Option<Arc<serve::Server>>,
@@ -188,7 +191,8 @@ impl Agent {
 
     /// The fingerprints of what it lends; none if it does not serve.
     fn served_toolchains(&self) -> Vec<Fingerprint> {
-        if serve::load(self).slots == 0 {
+        // A pause changes nothing of it: what is said of compilers is how they are found again after it.
+        if serve::never(self).is_some() {
             return Vec::new();
         }
         let mut all: Vec<Fingerprint> = self.served().iter().map(|t| t.fingerprint).collect();

@@ -146,6 +146,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     let own = Own { worker: worker.to_owned(), binary, loopback };
     let (agent, arrivals, events) = make(places, config, options, own).await?;
     let _ = std::fs::remove_file(places.starting_marker());
+    agent.look_at_owner();
     agent.look_around();
     tracing::info!("{} listens on port {}", agent.mesh.me().short(), agent.peers.endpoint.port());
     if let Some(why) = &agent.no_sandbox {
@@ -161,6 +162,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(super::compilers::lend(agent.clone())),
         tokio::spawn(super::take::work(agent.clone())),
         tokio::spawn(super::desk::watch(agent.clone())),
+        tokio::spawn(super::guest::watch(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
     ];
@@ -270,6 +272,7 @@ async fn make(
         desk: super::desk::Desk::open(&places.cache),
         slots: super::slots::Slots::default(),
         sessions: super::session::Sessions::default(),
+        lending: super::guest::Lending::open(places, &config, clock.ms()),
         cores: AtomicU32::new(crate::host::cores()),
         leaving: CancellationToken::new(),
         dirty: Notify::new(),

@@ -42,8 +42,6 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
-/// Memory that jobs leave to the machine's owner, KiB.
-const MEMORY_KEPT_KIB: u64 = 512 << 10;
 /// Numbers of jobs beyond two for each slot: samples, and second starts of this machine's own units.
 const NUMBERS_SPARE: u32 = 16;
 
@@ -153,15 +151,21 @@ pub(super) fn load(agent: &Agent) -> Load {
 
 /// On what terms this machine serves now.
 pub(super) fn terms(agent: &Agent) -> Terms {
-    let closed = match &agent.server {
+    let closed = never(agent);
+    match agent.lending.terms().filter(|_| closed.is_none()) {
+        Some(terms) => terms,
+        None => Terms { slots: 0, closed: closed.or(Some(Closed::Busy)), memory_free_kib: None, gives_up_one: false },
+    }
+}
+
+/// Why this machine would serve nobody however much its owner lent.
+pub(super) fn never(agent: &Agent) -> Option<Closed> {
+    match &agent.server {
         _ if agent.is_leaving() => Some(Closed::Leaving),
         None => Some(Closed::NoSandbox),
         Some(_) if !agent.may_serve() => Some(Closed::Role),
         Some(_) => None,
-    };
-    let memory_free_kib = agent.memory_free_kib().map(|kib| kib.saturating_sub(MEMORY_KEPT_KIB));
-    let slots = agent.server.as_ref().filter(|_| closed.is_none()).map_or(0, |server| server.slots);
-    Terms { slots, closed, memory_free_kib, gives_up_one: false }
+    }
 }
 
 /// Serves the job streams of one connection until it ends.

@@ -56,6 +56,11 @@ impl Slots {
         self.state().intake.accepted()
     }
 
+    /// For whom they run.
+    pub(super) fn served(&self) -> std::collections::BTreeSet<PeerId> {
+        self.state().intake.served()
+    }
+
     /// What a peer is told of them.
     pub(super) fn load_for(&self, now_us: u64, peer: PeerId) -> Load {
         self.state().intake.load_for(now_us, peer)

@@ -101,7 +101,7 @@ pub(super) async fn wanted(agent: &Arc<Agent>, link: &Link, wanted: Wanted) {
     let cache = agent.places.cache.clone();
     let disk_free = tokio::task::spawn_blocking(move || crate::host::disk_free(&cache)).await.ok().flatten();
     let shelf = Shelf {
-        serves: super::serve::load(agent).slots > 0,
+        serves: super::serve::never(agent).is_none(),
         processor: crate::host::processor(),
         client: agent.mesh.role_of(&link.peer),
         waiting: server.taking.lock().len(),

@@ -7,6 +7,7 @@
 pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{
     reason::Reason,
+    sched::guest::Mode,
     view::snapshot::{ArrivalRow, Snapshot, ToolchainDetail, Toolchains, Why},
 };
 use mesh_proto::job::{Terminal, Text};
@@ -102,6 +103,27 @@ pub enum Ask {
         /// What it will need, KiB.
         memory_kib: u64,
     },
+    /// Lend nothing for a while.
+    Pause {
+        /// For how long, seconds; until it is resumed if `None`.
+        seconds: Option<u64>,
+    },
+    /// End the pause.
+    Resume,
+    /// Say what is lent; lend otherwise from now on.
+    Mode {
+        /// How it is lent from now on; as it is if `None`.
+        change: Option<ModeChange>,
+    },
+}
+
+/// A change of what is lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModeChange {
+    /// This, whatever the settings say.
+    To(Mode),
+    /// What the settings say.
+    Settings,
 }
 
 /// A program that may be a compiler, as a person means it.

@@ -14,6 +14,7 @@ mod jobs;
 mod join;
 mod local;
 mod pair;
+mod pause;
 mod peers;
 mod setup;
 mod start;
@@ -69,6 +70,9 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume => pause::resume(),
+        Command::Mode(args) => pause::mode(&args),
         Command::Toolchain(args) => toolchain::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Setup(args) => setup::run(&args),

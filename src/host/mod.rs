@@ -1,7 +1,9 @@
 //! Cores, load, the clock (DO).
 
 mod cpu;
+mod groups;
 pub mod kernel;
+pub mod signals;
 
 pub use cpu::processor;
 

@@ -21,6 +21,8 @@ const AGENT: &str = "agent";
 const JOB: &str = "job-";
 /// What must be counted.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+/// What is shared by weight, where it is counted.
+const SHARED_BY_WEIGHT: [&str; 2] = ["cpu", "io"];
 /// What the sandbox itself has in a job's group: warden, init, and one that kills.
 const OWN_PROCESSES: u64 = 3;
 /// How often, and how long apart, it is tried to remove a group whose last process is about to be gone.
@@ -73,7 +75,13 @@ impl Groups {
             make(&agent)?;
             write(&agent.join("cgroup.procs"), &pid.to_string())?;
             let wanted = CONTROLLERS.map(|controller| format!("+{controller}")).join(" ");
-            write(&dir.join("cgroup.subtree_control"), &wanted)
+            write(&dir.join("cgroup.subtree_control"), &wanted)?;
+            let have = std::fs::read_to_string(dir.join("cgroup.controllers"))?;
+            for controller in SHARED_BY_WEIGHT.iter().filter(|wanted| have.split_whitespace().any(|h| h == **wanted)) {
+                // Not every system hands these on; then jobs give way only by their own class.
+                let _ = write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
+            }
+            Ok(())
         };
         if let Err(error) = divide() {
             // As it was: the group has no other below it then, so it takes processes again.
@@ -111,6 +119,11 @@ impl Groups {
         set("pids.max", &limits.processes.saturating_add(OWN_PROCESSES).to_string())?;
         // Half a job is of no use.
         set("memory.oom.group", "1")?;
+        // A process's class counts only within its group. Kernels before 5.15 know weights alone.
+        if set("cpu.idle", "1").is_err() {
+            let _ = set("cpu.weight", "1");
+        }
+        let _ = set("io.weight", "1");
         // Swap may not be there, and then nothing of it can be used.
         match set("memory.swap.max", "0") {
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -43,6 +43,7 @@ const GONE_LOOKS: u32 = 20;
 pub(super) fn warden(policy: &Policy, control: &OwnedFd) -> Result<(), Fault> {
     let Identity::Chroot { id } = policy.identity else { return Err(fault(Step::Policy, b"", Errno::INVAL)) };
     check_capabilities()?;
+    linux::give_way(policy.priority);
     // The agent's end is seen at its socket: a warden that was killed with it could end nobody.
     rustix::process::set_parent_process_death_signal(None).map_err(at(Step::Session))?;
     // Before there is anybody who could be left behind.

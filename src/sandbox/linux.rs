@@ -7,7 +7,7 @@
 //!
 //! All `unsafe` of mesh's Linux side is in this file. Every function here runs in a process with one thread.
 
-use super::policy::{Identity, Policy, Without};
+use super::policy::{Identity, Policy, Priority, Without};
 use super::{Cost, Enforced, Exit, Rung, Step, confine, container, root, template_child, wire};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -26,6 +26,13 @@ pub(super) const FAILED: i32 = 70;
 const CAPABILITY_MAX: u32 = 63;
 /// How likely the kernel picks a job when memory runs out: before anything of the owner's.
 pub(super) const OOM_SCORE: &[u8] = b"900";
+
+/// How far a job steps back: in full mode, and where the kernel has no class for what may wait.
+const NICE: i32 = 5;
+const NICE_IDLE: i32 = 15;
+/// `ioprio_set(2)`: of one process; the class of what waits for all others.
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+const IOPRIO_IDLE: libc::c_int = 3 << 13;
 
 /// A step that failed, on what, and why.
 #[derive(Debug)]
@@ -146,8 +153,29 @@ pub(super) fn warden_of_template(
     exit_now(code)
 }
 
+/// Gives way to the machine's owner, with all that this process will start. Best effort: a job that is not let is no worse
+/// for what it makes.
+pub(super) fn give_way(priority: Priority) {
+    let nice = |by| {
+        let _ = rustix::process::nice(by);
+    };
+    match priority {
+        Priority::Nice => nice(NICE),
+        Priority::Idle => {
+            let none = libc::sched_param { sched_priority: 0 };
+            // SAFETY: the parameters live for the call, which keeps nothing of them; 0 is this process.
+            if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) } != 0 {
+                nice(NICE_IDLE);
+            }
+            // SAFETY: three numbers, no memory.
+            unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE) };
+        }
+    }
+}
+
 /// The warden: starts init in its namespaces, and watches over both ends.
 fn warden(policy: &Policy, control: &OwnedFd, filters: Option<&confine::Filters>) -> Result<(), Fault> {
+    give_way(policy.priority);
     let (alive, warden_lives) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     match fork().map_err(at(Step::Fork))? {
         None => {

@@ -2,7 +2,7 @@
 
 use super::{
     CHILD_ARG, Capable, Chunk, Cost, Enforced, Exit, Finished, Group, NoSandbox, Rung, SandboxError, Step, Tried,
-    policy::{Identities, Identity, Inputs, Limits, Policy, Without},
+    policy::{Identities, Identity, Inputs, Limits, Policy, Priority, Without},
     template::Template,
     wire::{self, Inbox, Report, Start},
     workshop::Remains,
@@ -194,6 +194,7 @@ fn probe_policy(base: &Path, identity: Identity) -> Policy {
         writable: vec![b"/tmp".to_vec()],
         identity,
         limits: Limits::DEFAULT,
+        priority: Priority::default(),
         merged_output: true,
         terminal: None,
         without: Without::default(),

@@ -30,12 +30,24 @@ pub struct Policy {
     pub identity: Identity,
     /// How much it may use.
     pub limits: Limits,
+    /// What it gives way to.
+    pub priority: Priority,
     /// Standard output and standard error are one pipe.
     pub merged_output: bool,
     /// Standard error is a terminal of so many columns and rows.
     pub terminal: Option<(u16, u16)>,
     /// Barriers left out. Nothing but tests sets any: a test of a barrier must show that it is this barrier that holds.
     pub without: Without,
+}
+
+/// What a job gives way to on a machine that has other things to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Priority {
+    /// Everything: it has the cores and the disk only while nobody else wants them.
+    #[default]
+    Idle,
+    /// A little to everything.
+    Nice,
 }
 
 /// Where a job's inputs come from.

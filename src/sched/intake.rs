@@ -83,6 +83,12 @@ pub fn places(slots: u32) -> u32 {
 }
 
 impl Intake {
+    /// For whom compilers run.
+    #[must_use]
+    pub fn served(&self) -> std::collections::BTreeSet<PeerId> {
+        self.jobs.values().filter(|job| job.stage == Stage::Runs).map(|job| job.client).collect()
+    }
+
     /// On what terms jobs are let in from now on.
     pub fn terms(&mut self, now_us: u64, terms: Terms) {
         self.terms = terms;

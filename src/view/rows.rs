@@ -1,7 +1,7 @@
 //! What a [`Snapshot`] looks like in words, in rows and in JSON (DECIDE).
 
 use super::{
-    snapshot::{Counters, Machine, Phase, Snapshot, UnitRecord},
+    snapshot::{Counters, Lending, Machine, Phase, Snapshot, UnitRecord},
     table::{self, Column, numbers, words},
     time,
 };
@@ -145,6 +145,36 @@ fn problems(snapshot: &Snapshot) -> Vec<String> {
     out
 }
 
+/// The mode, and what it comes to now.
+fn mode(lending: &Lending) -> String {
+    format!("{}, {}: {}", lending.mode.name(), sanitised(&lending.set_by), lent(lending))
+}
+
+/// What is lent now.
+fn lent(lending: &Lending) -> String {
+    let mut text = match (&lending.why, lending.paused) {
+        (_, true) => match lending.paused_for_ms {
+            Some(left) => format!("paused for {} more, then it goes on by itself", time::span(left)),
+            None => "paused until you say: mesh resume".to_owned(),
+        },
+        (Some(why), false) => format!("lending nothing, because {}", sanitised(why)),
+        (None, false) => format!("lending {} of {}", lending.slots, count(lending.cores.into(), "core")),
+    };
+    if !lending.to.is_empty() {
+        text.push_str(&format!(" to {}", lending.to.iter().map(|name| sanitised(name)).collect::<Vec<_>>().join(", ")));
+    }
+    if let Some((times, why)) = &lending.pauses {
+        text.push_str(&format!(" · paused automatically {times}× today ({})", sanitised(why)));
+    }
+    text
+}
+
+/// What `mesh mode` and `mesh resume` answer.
+#[must_use]
+pub fn lending_sentence(lending: &Lending) -> String {
+    format!("mode {}", mode(lending))
+}
+
 /// This machine, as `mesh status` shows it.
 #[must_use]
 pub fn status(snapshot: &Snapshot) -> String {
@@ -170,7 +200,9 @@ pub fn status(snapshot: &Snapshot) -> String {
     match &snapshot.not_serving {
         Some(why) => line("lending", format!("nothing: {}", sanitised(why))),
         None => {
-            line("lending", format!("{}, {} free; {}", count(this.slots.into(), "slot"), this.free, served(counters)))
+            let lent = format!("{}, {} free; {}", count(this.slots.into(), "slot"), this.free, served(counters));
+            line("lending", lent);
+            line("mode", mode(&snapshot.lending));
         }
     }
     let connected = snapshot.peers.iter().filter(|p| p.connected);
@@ -328,6 +360,17 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
         "uptime_ms": snapshot.uptime_ms,
         "port": snapshot.port,
         "not_serving": snapshot.not_serving,
+        "lending": {
+            "mode": snapshot.lending.mode.name(),
+            "set_by": snapshot.lending.set_by,
+            "cores": snapshot.lending.cores,
+            "slots": snapshot.lending.slots,
+            "why": snapshot.lending.why,
+            "paused": snapshot.lending.paused,
+            "paused_for_ms": snapshot.lending.paused_for_ms,
+            "pauses_today": snapshot.lending.pauses.as_ref().map_or(0, |(times, _)| *times),
+            "to": snapshot.lending.to,
+        },
         "discovery_problem": snapshot.discovery_problem,
         "nearby": snapshot.nearby,
         "counters": counters_json(&snapshot.counters),

@@ -1,6 +1,6 @@
 //! A picture of the agent at one moment: what every view is made from (DECIDE).
 
-use crate::reason::Reason;
+use crate::{reason::Reason, sched::guest::Mode};
 use serde::{Deserialize, Serialize};
 
 /// The agent, at one moment.
@@ -30,6 +30,39 @@ pub struct Snapshot {
     pub uptime_ms: u64,
     /// The UDP port it listens on.
     pub port: u16,
+    /// What this machine lends, and why so much.
+    pub lending: Lending,
+}
+
+/// What a machine lends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lending {
+    /// In general.
+    pub mode: Mode,
+    /// Who said so, as a part of a sentence.
+    pub set_by: String,
+    /// Cores that the agent may use.
+    pub cores: u32,
+    /// Compilers that it runs for others now at most.
+    pub slots: u32,
+    /// Why there are none.
+    pub why: Option<String>,
+    /// Its owner has paused it.
+    pub paused: bool,
+    /// For so long still, milliseconds; until told otherwise if `None`.
+    pub paused_for_ms: Option<u64>,
+    /// How often it closed by itself today, and why the last time.
+    pub pauses: Option<(u32, String)>,
+    /// For whom it compiles now.
+    pub to: Vec<String>,
+}
+
+impl Default for Lending {
+    fn default() -> Self {
+        let (set_by, why) = (String::new(), None);
+        let (paused, paused_for_ms, pauses, to) = (false, None, None, Vec::new());
+        Self { mode: Mode::Share, set_by, cores: 0, slots: 0, why, paused, paused_for_ms, pauses, to }
+    }
 }
 
 /// One machine.

@@ -1,7 +1,7 @@
 //! A job as the sandbox understands it (DECIDE).
 
 use super::run::Order;
-use crate::sandbox::policy::{Identities, Inputs, Limits, Policy, Without};
+use crate::sandbox::policy::{Identities, Inputs, Limits, Policy, Priority, Without};
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
 use std::collections::BTreeSet;
@@ -62,6 +62,8 @@ pub fn policy(order: Order<'_>, stage: Stage<'_>, identities: Identities, most: 
         writable: stage.output_dirs.union(stage.temp_dirs).map(bytes).collect(),
         identity: identities.of_slot(order.slot),
         limits,
+        // The worker's to say, for all of its jobs at once.
+        priority: Priority::default(),
         merged_output: job.merged_output,
         terminal: job.terminal.map(|terminal| (terminal.columns, terminal.rows)),
         without,

@@ -9,7 +9,7 @@ use super::strict::{self, StrictError};
 use super::toolchains::{ToolchainError, Toolchains};
 use crate::compiler::invocation::Family;
 use crate::env;
-use crate::sandbox::policy::{Inputs, Limits, Policy, Without};
+use crate::sandbox::policy::{Inputs, Limits, Policy, Priority, Without};
 use crate::sandbox::{self, Capable, Enforced, Finished, Group, Groups, NoSandbox, SandboxError, Step};
 use crate::store::{blobs::Blobs, layout};
 use mesh_proto::closure::Entry;
@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -157,6 +157,8 @@ pub struct Worker {
     /// What mirrors must know of each toolchain.
     tables: Mutex<HashMap<Fingerprint, Arc<Tools>>>,
     mirror_misses: AtomicU64,
+    /// Jobs give way to everything else on this machine.
+    is_polite: AtomicBool,
 }
 
 impl Worker {
@@ -184,6 +186,7 @@ impl Worker {
             only_strict: std::env::var_os(env::STRICT).is_some_and(|value| value == "1"),
             tables: Mutex::default(),
             mirror_misses: AtomicU64::new(0),
+            is_polite: AtomicBool::new(true),
         })
     }
 
@@ -263,6 +266,15 @@ impl Worker {
         self.run_strict(order, &base, blobs, cancelled, started)
     }
 
+    /// Whether jobs that start from now on give way to everything else on this machine.
+    pub fn set_polite(&self, polite: bool) {
+        self.is_polite.store(polite, Ordering::Relaxed);
+    }
+
+    fn priority(&self) -> Priority {
+        if self.is_polite.load(Ordering::Relaxed) { Priority::Idle } else { Priority::Nice }
+    }
+
     fn run_strict(
         &self,
         order: Order<'_>,
@@ -286,7 +298,8 @@ impl Worker {
             bytes,
             nodes: entries.len() as u64,
         };
-        let policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
+        let mut policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
+        policy.priority = self.priority();
         let group = group(self.groups, &policy);
         let finished = sandbox::run_in(&self.mesh, &policy, group.as_ref(), cancelled.read_end.as_fd())?;
         let ended = Instant::now();
@@ -330,6 +343,7 @@ impl Worker {
                 nodes: 0,
             };
             let mut policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
+            policy.priority = self.priority();
             let dir = temp_dirs.iter().find(|dir| !output_dirs.contains(dir));
             list = dir.and_then(|dir| dir.join(listing::LIST_NAME).ok());
             let path = list.as_ref().map(AbsPath::as_bytes);

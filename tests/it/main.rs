@@ -7,6 +7,7 @@
 //! - `launcher`  the ways to call it, and bad input
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
+//! - `guest`     what a machine lends: modes, pauses, and jobs that give way to its owner
 //! - `proof`     a compiler that is not all that mesh knows of it
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `ship`      compilers to machines that lack them
@@ -25,6 +26,7 @@ mod desk;
 mod env;
 mod faults;
 mod forms;
+mod guest;
 mod inputs;
 mod launcher;
 mod liar;

@@ -36,7 +36,12 @@ impl<'a> Node<'a> {
     /// Starts the agent and waits until it answers.
     #[track_caller]
     pub(crate) fn start(&mut self) {
-        let running = self.machine.command(&["mesh", "agent"]).env("MESH_LOG", "debug").start("agent.log");
+        let running = self
+            .machine
+            .command(&["mesh", "agent"])
+            .env("MESH_LOG", "debug")
+            .env("MESH_MODE", "full")
+            .start("agent.log");
         let answers = eventually(START, || self.mesh(&["status"]).status.success().then_some(()));
         assert!(answers.is_some(), "{}'s agent does not answer: {}", self.machine.name, running.said());
         self.agent = Some(running);

@@ -4,7 +4,7 @@
 use crate::collect::{file, job, path, toolchain};
 use crate::escape::{NONE, at_home, attempt, in_both_forms, inside};
 use crate::world::{Alone, Client, World, apart, skip};
-use mesh::sandbox::policy::Without;
+use mesh::sandbox::policy::{Priority, Without};
 use mesh::worker::run::{Form, Ran, cancellation};
 use mesh_proto::closure::Entry;
 use mesh_proto::digest::Digest;
@@ -223,6 +223,26 @@ fn what_proc_tells_of_this_machine_is_not_there() {
         assert_eq!(inside(NONE, &["write", path]).0, 1, "{path}");
     }
     assert_eq!(inside(Without { landlock: true, ..NONE }, &["write", "/proc/self/comm"]).0, 0);
+}
+
+#[test]
+fn a_job_has_the_cores_while_nobody_else_wants_them() {
+    if attempt().is_none() {
+        return;
+    }
+    // proc(5): nice is the nineteenth field, the scheduling policy the forty-first; the second may hold anything.
+    let stat = |priority| {
+        let mut alone = Alone::new(attempt().unwrap(), &["read", "/proc/self/stat"]);
+        alone.policy.priority = priority;
+        [alone.run(), alone.run_in_template()].map(|it| {
+            let text = crate::escape::result(&it.unwrap()).1;
+            let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            (fields[19 - 3].to_owned(), fields[41 - 3].to_owned())
+        })
+    };
+    assert_eq!(stat(Priority::Nice), [(); 2].map(|()| ("5".to_owned(), "0".to_owned())));
+    const SCHED_IDLE: &str = "5";
+    assert_eq!(stat(Priority::Idle), [(); 2].map(|()| ("0".to_owned(), SCHED_IDLE.to_owned())));
 }
 
 #[test]

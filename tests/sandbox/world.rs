@@ -381,6 +381,7 @@ impl Alone {
             writable: vec![b"/out".to_vec(), b"/tmp".to_vec()],
             identity: Identities::candidates(is_root())[0].of_slot(slot()),
             limits: Limits { wall_ms: 20_000, ..Limits::DEFAULT },
+            priority: mesh::sandbox::policy::Priority::default(),
             merged_output: false,
             terminal: None,
             without: Without::default(),

@@ -116,7 +116,7 @@ impl Stage {
         let mesh = start::mesh_program().ok_or_else(|| Failure::new("the mesh program cannot find itself"))?;
         let mut command = Command::new(mesh);
         without_mesh(&mut command);
-        command.args(["agent", "--port", "0"]).env(env::DIR, &home).env(env::LOOPBACK, "1");
+        command.args(["agent", "--port", "0"]).env(env::DIR, &home).env(env::LOOPBACK, "1").env(env::MODE, "full");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).current_dir("/").process_group(0);
         let child = command.spawn().map_err(failure)?;
         let places = places_in(&home)?;

@@ -1,7 +1,7 @@
 //! Words of the views (DECIDE).
 
 use super::*;
-use crate::reason::Reason;
+use crate::{reason::Reason, view::snapshot::Lending};
 
 fn machine(name: &str, compilers: &[&str], slots: u16, free: u16, rtt_us: Option<u64>, state: &str) -> Machine {
     Machine {
@@ -27,6 +27,14 @@ fn desk() -> Snapshot {
     Snapshot {
         this: machine("thinkpad", &["gcc 14.2.1", "clang 19.1.7"], 8, 3, None, "ready"),
         mesh: Some("home".to_owned()),
+        lending: Lending {
+            set_by: "as on every machine without a battery".to_owned(),
+            cores: 8,
+            slots: 6,
+            to: vec!["tower".to_owned()],
+            pauses: Some((4, "you were using it".to_owned())),
+            ..Lending::default()
+        },
         peers: vec![
             machine("mac-mini", &["clang 19.1.7"], 8, 8, Some(3_100), "ready"),
             machine("old-imac", &[], 4, 4, None, "not reachable"),
@@ -139,6 +147,7 @@ fn status_tells_what_is_lent_borrowed_and_compiled_here_and_why() {
     agent      mesh 0.1.0, process 4711, up 2 h 5 min, UDP port 6374
     compilers  gcc 14.2.1, clang 19.1.7
     lending    8 slots, 3 free; 7 jobs done for others, 1 refused or not finished
+    mode       share, as on every machine without a battery: lending 6 of 8 cores to tower · paused automatically 4× today (you were using it)
     borrowing  2 of 3 other machines connected, 25 slots free
     late       5 units, 3 second starts ended first; 0.4 % of all compile time was for nothing
     compiled   693 units: 612 elsewhere (88 %), 81 here
