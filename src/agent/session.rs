@@ -24,6 +24,9 @@ use std::{
 /// Builds that are remembered; the one that has not been heard of for longest goes first.
 const SESSIONS_MAX: usize = 64;
 
+/// After this time what waits for room here is told to run whether there is any or not.
+const LEASE_TIME: Duration = Duration::from_secs(300);
+
 /// Builds, the one that was heard of last at the end.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<VecDeque<(u64, SessionNow)>>);
@@ -122,14 +125,18 @@ pub(super) async fn slot_here(
 /// Gives a program that is no compile its place, for as long as its connection stands.
 pub(super) async fn lease(agent: &Arc<Agent>, memory_kib: u64, client: &mut Client) -> io::Result<()> {
     let ask = Ask { memory_kib, ..Ask::here(Work::default()) };
+    let waiting = agent.pulse.wait();
     let ticket = tokio::select! {
-        ticket = slot_here(agent, None, ask, Reason::NotCompile, false) => ticket,
+        ticket = tokio::time::timeout(LEASE_TIME, slot_here(agent, None, ask, Reason::NotCompile, false)) => ticket.ok(),
         _ = client.gone() => return Ok(()),
     };
+    drop(waiting);
     client.tell(&Tell::Leased).await?;
     client.gone().await;
-    // Nothing is learned from it: it is like no compile.
-    ticket.compiled_here(false);
+    if let Some(ticket) = ticket {
+        // Nothing is learned from it: it is like no compile.
+        ticket.compiled_here(false);
+    }
     Ok(())
 }
 
