@@ -132,9 +132,9 @@ fn cmake_builds(desk: &Desk, generator: &str) {
     assert!(objects(&build) == alone, "other objects than alone");
     assert!(!ran.err().contains("jobserver"), "{}", ran.err());
     // The link was run by what waits for room on this machine.
-    let script = if generator == "Ninja" { "build.ninja" } else { "CMakeFiles/prog.dir/link.txt" };
+    let script = if generator == "Ninja" { "CMakeFiles/rules.ninja" } else { "CMakeFiles/prog.dir/link.txt" };
     let script = std::fs::read_to_string(build.join(script)).unwrap();
-    assert!(script.contains("local --"), "{script}");
+    assert!(script.contains("mesh local -- /"), "{script}");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn links_wait_for_room_and_give_it_back_however_they_end() {
     };
     assert_eq!(Ran::of(&mut local(&["sh", "-c", "exit 3"])).code, Some(3));
     assert_eq!(Ran::of(&mut local(&["no-such-linker"])).code, Some(127));
-    let mut all: Vec<Group> = (0..cores).map(|_| Group::start(local(&["sleep", "61"]))).collect();
+    let all: Vec<Group> = (0..cores).map(|_| Group::start(local(&["sleep", "61"]))).collect();
     let asleep = |build: &Group| {
         std::fs::read(format!("/proc/{}/cmdline", build.0.id())).unwrap_or_default() == b"sleep\x0061\0"
     };

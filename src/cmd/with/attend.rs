@@ -35,9 +35,13 @@ pub(super) fn run(command: Command, pool: Option<Pool>, adviser: Adviser) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(format!("the command cannot be attended to: {e}")))?;
     let name = command.get_program().to_owned();
+    let named = pool.as_ref().and_then(Pool::named);
     let status = runtime.block_on(attend(command, pool, adviser));
-    // A question to an agent that does not answer is not waited for.
+    // A question to an agent that does not answer is not waited for, and who asks it may hold the pool.
     runtime.shutdown_background();
+    if let Some(path) = named {
+        let _ = std::fs::remove_file(path);
+    }
     status.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => {
             let text = format!("{} was not found on PATH. Check the command after mesh with --", name.display());
