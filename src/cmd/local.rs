@@ -24,7 +24,7 @@ pub(super) fn run(args: &Local) -> Result<u8, Failure> {
     let lto = words.iter().any(|word| word.as_bytes().starts_with(b"-flto"));
     let memory_kib = args.memory.unwrap_or(if lto { OPTIMISING_LINK_KIB } else { LINK_KIB });
     // Whatever goes wrong, the command runs.
-    let held = client::places().ok().and_then(|places| lease(&places, memory_kib));
+    let held = client::places().ok().and_then(|places| lease(&places, memory_kib, program.as_bytes()));
     if let Some(client) = &held {
         client.outlive();
     }
@@ -38,11 +38,11 @@ pub(super) fn run(args: &Local) -> Result<u8, Failure> {
 }
 
 /// Room for something that needs so much memory, or nothing if the agent does not answer or is not seen to live.
-fn lease(places: &Places, memory_kib: u64) -> Option<Client> {
+fn lease(places: &Places, memory_kib: u64, name: &[u8]) -> Option<Client> {
     if places.frozen_marker().exists() {
         return None;
     }
-    let mut client = Client::ask(places, &Ask::Lease { memory_kib }, WAIT_MAX).ok()?;
+    let mut client = Client::ask(places, &Ask::Lease { memory_kib, name: name.to_vec() }, WAIT_MAX).ok()?;
     client.wait(places).ok()?;
     matches!(client.next(), Ok(Tell::Leased)).then_some(client)
 }

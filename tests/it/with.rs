@@ -314,3 +314,56 @@ fn without_an_agent_a_build_runs_all_the_same() {
     let mut number = ground.command(MESH);
     assert!(Ran::of(number.arg("-j")).out().trim().parse::<u32>().unwrap() >= 1);
 }
+
+#[test]
+fn a_build_script_that_finds_its_compiler_as_the_cc_crate_does_compiles_on_the_mesh() {
+    let Some(desk) = desk() else { return };
+    let cargo = std::env::var_os("CARGO").map(std::path::PathBuf::from);
+    let Some(cargo) = cargo.filter(|cargo| cargo.is_file()) else { return crate::env::skip("cargo did not run this") };
+    for dir in ["src", "c"] {
+        std::fs::create_dir_all(desk.project.join(dir)).unwrap();
+    }
+    desk.write("Cargo.toml", "[package]\nname = \"p\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n");
+    desk.write("src/main.rs", "fn main() {}\n");
+    for n in 0..4 {
+        desk.write(format!("c/u{n}.c"), format!("int f{n}(int x) {{ return x + {n}; }}\n"));
+    }
+    // Not the crate itself, which may not be here: it runs `cc` from PATH, and is a client of cargo's jobserver.
+    let script = "fn main() {\n    let out = std::env::var(\"OUT_DIR\").unwrap();\n    for n in 0..4 {\n        \
+        let ok = std::process::Command::new(\"cc\").args([\"-O1\", \"-ffunction-sections\", \"-c\", \"-o\"])\n            \
+        .arg(format!(\"{out}/u{n}.o\")).arg(format!(\"c/u{n}.c\")).status().unwrap();\n        assert!(ok.success());\n    }\n}\n";
+    desk.write("build.rs", script);
+    let mut command = with(&desk, &[], &[cargo.to_str().unwrap(), "build", "--offline", "--quiet"]);
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    for (name, below) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        command.env(name, std::env::var_os(name).unwrap_or_else(|| Path::new(&home).join(below).into()));
+    }
+    if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+        command.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    let served = desk.served();
+    let ran = Ran::of(&mut command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(desk.served() - served, 4, "{ran:?}");
+    assert!(ran.err().starts_with("mesh: 4 compiles in "), "{}", ran.err());
+}
+
+#[test]
+fn what_runs_is_listed_and_counted() {
+    let Some(desk) = desk() else { return };
+    let unit = Group::start({
+        let mut command = desk.ground.command(MESH);
+        command.args(["local", "--memory", "1M", "--", "sleep", "62"]).env("MESH_DIR", &desk.client.home);
+        command
+    });
+    let jobs = || {
+        let ran = desk.client.mesh(&desk.ground, &["jobs", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&ran.out()).unwrap()
+    };
+    let one = until("it is listed", || jobs()["running"].get(0).cloned());
+    assert_eq!((&one["file"], &one["state"]), (&"sleep".into(), &"here".into()));
+    let now = jobs();
+    assert_eq!(now["jobs"].as_u64(), Some(now["local"].as_u64().unwrap() + now["remote"].as_u64().unwrap()));
+    drop(unit);
+    until("it is gone", || jobs()["running"].as_array().unwrap().is_empty().then_some(()));
+}
