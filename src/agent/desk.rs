@@ -39,6 +39,9 @@ pub(super) enum Order {
     Cancel { attempt: AttemptId },
 }
 
+/// Where a unit's starts are, `None` for this machine, and since when, microseconds.
+type Starts = Vec<(Option<PeerId>, u64)>;
+
 #[derive(Debug)]
 struct State {
     dispatcher: Dispatcher,
@@ -92,7 +95,7 @@ impl Desk {
     }
 
     /// Every unit that is under way: what it is to a person, and where its starts are since when.
-    pub(super) fn under_way(&self) -> Vec<(Vec<u8>, Vec<(Option<PeerId>, u64)>)> {
+    pub(super) fn under_way(&self) -> Vec<(Vec<u8>, Starts)> {
         let state = self.state();
         let named = |(id, starts)| (state.names.get(&id).cloned().unwrap_or_default(), starts);
         state.dispatcher.under_way().map(named).collect()
