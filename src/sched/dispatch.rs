@@ -276,6 +276,8 @@ pub struct Dispatcher {
     counts: Counts,
     /// Whether each of the latest units was compiled here for want of another machine.
     latest: VecDeque<bool>,
+    /// How fast a machine is of which nothing is known: as those of which something is.
+    usual: f32,
 }
 
 /// What holds a slot of the ledger here.
@@ -304,6 +306,7 @@ impl Dispatcher {
             random: seed | 1,
             counts: Counts::default(),
             latest: VecDeque::new(),
+            usual: 1.0,
         }
     }
 
@@ -405,12 +408,11 @@ impl Dispatcher {
             && went_well
         {
             let took_us = now_us.saturating_sub(since_us);
-            let (work, toolchain, cost_us) = (unit.ask.work, unit.ask.toolchain, unit.expected.cost_us);
+            let (work, toolchain, expected) = (unit.ask.work, unit.ask.toolchain, unit.expected);
             // Others that run here take their part of what it gets.
             let crowd = u64::from(self.ledger.running().max(1)).max(u64::from(self.here.cores.max(1)));
             let own_us = took_us * u64::from(self.here.cores.max(1)) / crowd;
-            let informed = unit.expected.is_informed;
-            self.learn(None, &toolchain, (&work, cost_us, informed), own_us, 0);
+            self.learn(None, &toolchain, &work, &expected, own_us, 0);
         }
         self.gone(now_us, id);
     }
@@ -431,6 +433,7 @@ impl Dispatcher {
     /// Time has passed: units that are late are started once more, machines that were left alone are tried again.
     pub fn tick(&mut self, now_us: u64) {
         self.looked_us = now_us;
+        self.look_at_what_takes_long(now_us);
         self.place(now_us);
         self.hedge(now_us);
         self.unstall(now_us);
@@ -495,7 +498,7 @@ impl Dispatcher {
     /// What is believed of a peer.
     #[must_use]
     pub fn belief(&self, id: PeerId) -> Belief {
-        let here = mean(self.here_speeds.values()).unwrap_or_else(|| self.usual_speed());
+        let here = mean(self.here_speeds.values()).unwrap_or(self.usual);
         self.peers.get(&id).map_or_else(Belief::default, |peer| Belief {
             speed: peer.mean_speed().map(|speed| speed / here),
             held: peer.mine,

@@ -9,6 +9,7 @@
 
 mod checkers;
 mod client;
+mod farm;
 mod liar;
 mod link;
 mod peers;

@@ -5,7 +5,7 @@ use crate::{
     reason::Reason,
     sched::{
         choose,
-        history::{SAMPLES_MIN, Work},
+        history::{Prediction, SAMPLES_MIN, Work},
         retry::{self, Failure, Next},
         speed::{Speed, mean},
     },
@@ -18,7 +18,7 @@ use mesh_proto::{
 
 impl Dispatcher {
     pub(super) fn here_speed(&self, toolchain: &Fingerprint) -> f32 {
-        self.here_speeds.get(toolchain).map_or_else(|| self.usual_speed(), Speed::value)
+        self.here_speeds.get(toolchain).map_or(self.usual, Speed::value)
     }
 
     pub(super) fn chance(&mut self) -> f32 {
@@ -32,12 +32,13 @@ impl Dispatcher {
     }
 
     /// Learns from a unit that ended on a machine (`None`: here) what it costs, and how fast the machine is: `own_us` is what
-    /// its compiler took with a core of its own, `cost_us` what it was expected to cost.
+    /// its compiler took with a core of its own.
     pub(super) fn learn(
         &mut self,
         machine: Option<PeerId>,
         toolchain: &Fingerprint,
-        (work, cost_us, is_informed): (&Work, u64, bool),
+        work: &Work,
+        expected: &Prediction,
         own_us: u64,
         peak_kib: u64,
     ) {
@@ -45,31 +46,36 @@ impl Dispatcher {
         if work.key == 0 {
             return;
         }
-        let usual = self.usual_speed();
+        let usual = self.usual;
+        let Prediction { cost_us, is_informed, is_known: is_known_unit, .. } = *expected;
         let (speed, is_known) = match machine {
             Some(id) => {
                 let Some(peer) = self.peers.get_mut(&id) else { return };
                 if is_informed {
-                    peer.took(*toolchain, cost_us, own_us);
+                    peer.took(*toolchain, usual, (cost_us, own_us, is_known_unit));
                 }
                 (peer.speed(toolchain, usual), peer.is_known(toolchain))
             }
             None => {
                 if is_informed {
-                    self.here_speeds.entry(*toolchain).or_default().observe(cost_us, own_us);
+                    let speed = self.here_speeds.entry(*toolchain).or_insert(Speed::usual(usual));
+                    speed.observe(cost_us, own_us, is_known_unit);
                 }
                 let speed = self.here_speeds.get(toolchain).copied();
                 (speed.map_or(usual, |speed| speed.value()), speed.is_some_and(|speed| speed.is_known()))
             }
         };
+        if is_informed {
+            self.usual = self.usual_speed();
+        }
         // A machine of which little is known would say more of itself than of the unit.
         if is_known || self.history.ended(work.class) < SAMPLES_MIN {
             self.history.learned(work, choose::time(own_us, 1.0 / speed), peak_kib);
         }
     }
 
-    /// How fast a machine is of which nothing is known: as those of which something is.
-    pub(super) fn usual_speed(&self) -> f32 {
+    /// The mean speed of those of which something is known.
+    fn usual_speed(&self) -> f32 {
         let peers = self.peers.values().filter_map(Peer::mean_speed);
         let all = peers.chain(mean(self.here_speeds.values()));
         let (sum, count) = all.fold((0.0f32, 0.0f32), |(sum, count), speed| (sum + speed.ln(), count + 1.0));
@@ -118,12 +124,11 @@ impl Dispatcher {
         let (work, toolchain, expected) = (unit.ask.work, unit.ask.toolchain, unit.expected);
         let own_us = usage.run_us * 100 / u64::from(usage.crowd_percent.max(100));
         if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
-            peer.breaker.worked();
+            peer.worked();
             let elapsed_us = now_us.saturating_sub(attempt.since_us);
             peer.overhead_was(elapsed_us.saturating_sub(usage.run_us).saturating_sub(usage.wait_us));
         }
-        let known = (&work, expected.cost_us, expected.is_informed);
-        self.learn(attempt.peer, &toolchain, known, own_us, usage.peak_kib);
+        self.learn(attempt.peer, &toolchain, &work, &expected, own_us, usage.peak_kib);
         self.counts.hedges_won += u64::from(attempt.is_second);
         self.was(false);
         self.forget(now_us, attempt.unit);

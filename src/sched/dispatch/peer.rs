@@ -14,6 +14,8 @@ const BYTES_A_S_DEFAULT: u64 = 60_000_000;
 const COMPRESSION: u64 = 4;
 /// A machine that refused for want of a slot is asked again after this time, or when it says something new.
 const BUSY_US: u64 = 100_000;
+/// Until the first unit has ended there, a machine gets one unit for so many of its slots.
+const UNKNOWN_SHARE: u32 = 4;
 /// Speeds of so many compilers are remembered for one machine.
 const SPEEDS_MAX: usize = 64;
 
@@ -34,6 +36,13 @@ pub struct Peer {
     pub(super) mine: u32,
     pub(super) breaker: Breaker,
     busy_until_us: u64,
+    /// A unit has ended well there.
+    has_worked: bool,
+    /// How fast it can be at most, by what is taking so long there now.
+    pub(super) seems: Option<f32>,
+    /// What it has really taken at once, after it refused more than that although it had granted it: one more with each
+    /// unit that ends well.
+    proved: Option<u32>,
 }
 
 impl Peer {
@@ -46,7 +55,15 @@ impl Peer {
 
     /// It refused for want of a slot.
     pub(super) fn was_busy(&mut self, now_us: u64) {
+        self.proved = Some(self.mine.max(1));
         self.busy_until_us = now_us.saturating_add(BUSY_US);
+    }
+
+    /// A unit ended well there.
+    pub(super) fn worked(&mut self) {
+        self.has_worked = true;
+        self.breaker.worked();
+        self.proved = self.proved.map(|proved| proved.saturating_add(1));
     }
 
     pub(super) fn measured(&mut self, rtt_us: u64, bytes_a_s: Option<u64>) {
@@ -59,7 +76,8 @@ impl Peer {
     #[must_use]
     pub(super) fn speed(&self, toolchain: &Fingerprint, usual: f32) -> f32 {
         let own = self.speeds.get(toolchain).map(Speed::value);
-        own.or_else(|| self.mean_speed()).unwrap_or(usual)
+        let speed = own.or_else(|| self.mean_speed()).unwrap_or(usual);
+        self.seems.map_or(speed, |seems| speed.min(seems))
     }
 
     /// Whether enough units have ended there with a compiler to believe its speed.
@@ -75,11 +93,12 @@ impl Peer {
     }
 
     /// A unit ended there: it should have cost so much, and its compiler took so long with a core of its own.
-    pub(super) fn took(&mut self, toolchain: Fingerprint, cost_us: u64, run_us: u64) {
+    pub(super) fn took(&mut self, toolchain: Fingerprint, usual: f32, (cost_us, run_us, known): (u64, u64, bool)) {
         if self.speeds.len() >= SPEEDS_MAX && !self.speeds.contains_key(&toolchain) {
             self.speeds.clear();
         }
-        self.speeds.entry(toolchain).or_default().observe(cost_us, run_us);
+        let usual = self.speed(&toolchain, usual);
+        self.speeds.entry(toolchain).or_insert(Speed::usual(usual)).observe(cost_us, run_us, known);
     }
 
     /// What a unit took there besides its compiler and the wait for a slot.
@@ -107,7 +126,9 @@ impl Peer {
         let credits = match u32::from(self.load.credits) {
             _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
             credits if self.breaker.is_on_probation() => credits.min(1),
-            credits => credits,
+            // Nobody knows yet how slow it is.
+            credits if !self.has_worked => credits.min((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1)),
+            credits => self.proved.map_or(credits, |proved| proved.min(credits)),
         };
         Candidate {
             peer: id,

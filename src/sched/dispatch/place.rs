@@ -127,7 +127,7 @@ impl Dispatcher {
         let has = |(id, peer): &(&PeerId, &Peer)| {
             peer.serves() && peer.toolchains.contains(&wish.toolchain) && !unit.failed.contains(id)
         };
-        let usual = self.usual_speed();
+        let usual = self.usual;
         self.peers.iter().filter(has).map(|(id, peer)| peer.candidate(*id, &wish, usual, now_us)).collect()
     }
 
@@ -141,8 +141,20 @@ impl Dispatcher {
         }
     }
 
+    /// Whether it is worth looking at a unit that waits: all that it could choose may be full.
+    fn is_anybody_open(&self, now_us: u64) -> bool {
+        let is_full = |peer: &Peer| peer.serves() && peer.mine > 0 && peer.mine >= u32::from(peer.load.credits);
+        let all_full =
+            self.peers.values().any(is_full) && self.peers.values().all(|peer| !peer.serves() || is_full(peer));
+        let here = self.to_here.is_empty() && self.ledger.has_room(0, now_us);
+        here || !all_full
+    }
+
     /// Places one unit that waits. `false` if it has to go on waiting, and all like it with it.
     pub(super) fn place_one(&mut self, now_us: u64, id: UnitId) -> bool {
+        if !self.is_anybody_open(now_us) {
+            return false;
+        }
         let unit = &self.units[&id];
         let candidates = self.candidates(unit, now_us);
         let here = (!unit.ask.force).then(|| self.at_home(unit, now_us));
@@ -202,7 +214,7 @@ impl Dispatcher {
     }
 
     pub(super) fn offer(&mut self, now_us: u64, id: UnitId, peer: PeerId, why: Why) {
-        let usual = self.usual_speed();
+        let usual = self.usual;
         let unit = self.units.get_mut(&id).expect("it was looked at");
         let wish = Self::wish(unit);
         let there = self.peers.get_mut(&peer).expect("it was chosen from these");

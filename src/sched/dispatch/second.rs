@@ -6,7 +6,28 @@ use crate::sched::{
     hedge::{self, Target, Underway},
 };
 
+/// What takes so many times longer than expected says that its machine is slower than believed, before it has ended.
+const LONGER: f32 = 3.0;
+
 impl Dispatcher {
+    /// How fast machines can be at most, by what is under way there.
+    pub(super) fn look_at_what_takes_long(&mut self, now_us: u64) {
+        for peer in self.peers.values_mut() {
+            peer.seems = None;
+        }
+        for attempt in self.attempts.values() {
+            let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) else { continue };
+            let Some(unit) = self.units.get(&attempt.unit) else { continue };
+            let passed_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
+            if !unit.expected.is_informed || passed_us <= hedge::EARLIEST_US {
+                continue;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let at_most = LONGER * unit.expected.cost_us as f32 / passed_us as f32;
+            peer.seems = Some(peer.seems.map_or(at_most, |seems| seems.min(at_most)));
+        }
+    }
+
     /// Starts units that are late a second time, the newest first, while somebody has nothing else to do.
     pub(super) fn hedge(&mut self, now_us: u64) {
         if !self.queues.is_empty() || !self.to_here.is_empty() {
@@ -31,7 +52,7 @@ impl Dispatcher {
         let here_speed = self.here_speed(&unit.ask.toolchain);
         let speed = match attempt.peer {
             Some(peer) => {
-                let usual = self.usual_speed();
+                let usual = self.usual;
                 self.peers.get(&peer).map_or(usual, |peer| peer.speed(&unit.ask.toolchain, usual))
             }
             None => here_speed,

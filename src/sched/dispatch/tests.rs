@@ -27,8 +27,27 @@ fn dispatcher(cores: u32, peers: &[(PeerId, u16)]) -> Dispatcher {
         all.connected(0, *peer, 500);
         all.lends(0, *peer, [gcc()]);
         all.load(0, *peer, load(*slots));
+        // One that says nothing of costs has ended well there.
+        all.ask(0, u64::MAX, Ask { force: true, prefer: Some(*peer), ..ask(0) });
+        let (_, attempt, _) = offers(&all.take())[0];
+        all.ended(0, attempt, End::Done(usage(0)));
     }
     all
+}
+
+#[test]
+fn a_machine_that_is_new_gets_few_units_until_one_has_ended_there() {
+    let mut all = Dispatcher::new(History::default(), 1);
+    all.connected(0, A, 500);
+    all.lends(0, A, [gcc()]);
+    all.load(0, A, load(8));
+    for unit in 0..20 {
+        all.ask(0, unit, Ask { force: true, ..ask(unit + 1) });
+    }
+    let first = offers(&all.take());
+    assert_eq!(first.len(), 2);
+    all.ended(SECOND, first[0].1, End::Done(usage(SECOND)));
+    assert_eq!(offers(&all.take()).len(), 9);
 }
 
 fn usage(run_us: u64) -> Usage {
