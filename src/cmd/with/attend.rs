@@ -100,12 +100,13 @@ async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> i
 fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
     // The one before still waits for an agent that does not answer.
     let Ok(mut pool) = pool.try_lock() else { return };
+    let before = pool.as_ref().map_or(0, Pool::out);
     let descendants = family();
     bury(descendants.as_ref(), child);
     let Some(pool) = pool.as_mut() else { return };
     pool.aim(adviser.total());
-    if let Some(family) = descendants.filter(|_| pool.out() > 0) {
-        pool.restore(family.threads);
+    if let Some(family) = descendants {
+        pool.restore(before.min(pool.out()), family.holders);
     }
 }
 
