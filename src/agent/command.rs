@@ -49,10 +49,13 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Push { ids, peer } => return toolchains::push(agent, &ids, peer.as_deref(), client).await,
         Ask::Prune { all } => toolchains::prune(agent, all).await,
         Ask::Session { session } => Tell::Session(agent.session_now(session)),
-        Ask::Lease { memory_kib } => return super::session::lease(agent, memory_kib, client).await,
         Ask::Pause { seconds } => agent.pause(seconds),
         Ask::Resume => agent.resume(),
         Ask::Mode { change } => agent.mode(change),
+        Ask::Lease { memory_kib, name } => {
+            return super::session::lease(agent, memory_kib, &name, client).await;
+        }
+        Ask::Jobs => Tell::Jobs(agent.jobs()),
         Ask::Stop => {
             agent.stop.notify_one();
             return client.tell(&Tell::Finished("the agent is stopping".to_owned())).await;

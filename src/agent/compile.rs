@@ -190,7 +190,7 @@ pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: Cancellat
             record.ran_on = None;
             let ticket = match ticket {
                 Some(ticket) if holds => ticket,
-                other => session::slot_here(agent, other, local, reason, fallback).await,
+                other => session::slot_here(agent, other, local, (reason, fallback), &record.source).await,
             };
             phases.ended("slot", None);
             Verdict::Local { reason, fallback, ticket }
@@ -441,7 +441,7 @@ async fn run_remotely(
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
     let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
-    let held = ticket.insert(agent.ask(ask));
+    let held = ticket.insert(agent.ask(ask, &record.source));
     let going = Going { job: &job, closure: &unit.closure, toolchain };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;
     phases.ended("remote", None);

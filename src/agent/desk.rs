@@ -39,11 +39,16 @@ pub(super) enum Order {
     Cancel { attempt: AttemptId },
 }
 
+/// Where a unit's starts are, `None` for this machine, and since when, microseconds.
+type Starts = Vec<(Option<PeerId>, u64)>;
+
 #[derive(Debug)]
 struct State {
     dispatcher: Dispatcher,
     /// Who does what for a unit. One for each that is under way, and an order or two in each.
     tasks: HashMap<UnitId, mpsc::UnboundedSender<Order>>,
+    /// What they are to a person: sources, or programs.
+    names: HashMap<UnitId, Vec<u8>>,
 }
 
 /// The dispatcher, and who listens to it.
@@ -72,7 +77,11 @@ impl Desk {
         let history: History = known.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let saved = AtomicU64::new(history.count());
         let seed = host::wall_ms() ^ u64::from(std::process::id()) << 32;
-        let state = Mutex::new(State { dispatcher: Dispatcher::new(history, seed), tasks: HashMap::new() });
+        let state = Mutex::new(State {
+            dispatcher: Dispatcher::new(history, seed),
+            tasks: HashMap::new(),
+            names: HashMap::new(),
+        });
         Self { state, next: AtomicU64::new(1), wake: Notify::new(), saved }
     }
 
@@ -83,6 +92,13 @@ impl Desk {
     /// Looks at the dispatcher.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Dispatcher) -> T) -> T {
         look(&self.state().dispatcher)
+    }
+
+    /// Every unit that is under way: what it is to a person, and where its starts are since when.
+    pub(super) fn under_way(&self) -> Vec<(Vec<u8>, Starts)> {
+        let state = self.state();
+        let named = |(id, starts)| (state.names.get(&id).cloned().unwrap_or_default(), starts);
+        state.dispatcher.under_way().map(named).collect()
     }
 
     /// Writes what was learned, if there is anything new; blocking.
@@ -134,10 +150,14 @@ impl Agent {
     }
 
     /// Brings a unit to the desk.
-    pub(super) fn ask(self: &Arc<Self>, ask: Ask) -> Ticket {
+    pub(super) fn ask(self: &Arc<Self>, ask: Ask, name: &[u8]) -> Ticket {
         let id = self.desk.next.fetch_add(1, Ordering::Relaxed);
         let (sender, orders) = mpsc::unbounded_channel();
-        self.desk.state().tasks.insert(id, sender);
+        {
+            let mut state = self.desk.state();
+            state.tasks.insert(id, sender);
+            state.names.insert(id, name.to_vec());
+        }
         let ticket = Ticket { agent: self.clone(), id, orders };
         self.desk(|dispatcher, now| dispatcher.ask(now, id, ask));
         self.dirty.notify_one();
@@ -212,7 +232,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let id = self.id;
-        self.agent.desk.state().tasks.remove(&id);
+        {
+            let mut state = self.agent.desk.state();
+            state.tasks.remove(&id);
+            state.names.remove(&id);
+        }
         self.agent.desk(|dispatcher, now| dispatcher.gone(now, id));
         self.agent.load_changed();
     }

@@ -44,7 +44,7 @@ pub(super) struct Pulse {
 }
 
 /// A launcher that waits.
-struct Waiting<'a>(&'a Pulse);
+pub(super) struct Waiting<'a>(&'a Pulse);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -67,7 +67,8 @@ impl Pulse {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn wait(&self) -> Waiting<'_> {
+    /// Somebody waits, for as long as what this gives lives.
+    pub(super) fn wait(&self) -> Waiting<'_> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_one();
         }

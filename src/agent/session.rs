@@ -12,8 +12,9 @@ use crate::{
         dispatch::{Ask, Dispatcher},
         history::Work,
     },
-    view::snapshot::UnitRecord,
+    view::snapshot::{JobPlace, JobRow, UnitRecord},
 };
+use mesh_proto::peer::PeerId;
 use std::{
     collections::VecDeque,
     io,
@@ -23,6 +24,11 @@ use std::{
 
 /// Builds that are remembered; the one that has not been heard of for longest goes first.
 const SESSIONS_MAX: usize = 64;
+
+/// Jobs that are listed.
+const JOBS_MAX: usize = 1000;
+/// After this time what waits for room here is told to run whether there is any or not.
+const LEASE_TIME: Duration = Duration::from_secs(300);
 
 /// Builds, the one that was heard of last at the end.
 #[derive(Debug, Default)]
@@ -89,6 +95,29 @@ impl Agent {
         link.and_then(|link| self.desk.look(|all| all.belief(link.peer).speed)).unwrap_or(1.0)
     }
 
+    /// What runs now, and what waits to, the oldest first.
+    pub(super) fn jobs(&self) -> Vec<JobRow> {
+        let now = self.clock.us();
+        let ms = |since: u64| now.saturating_sub(since) / 1000;
+        let named = |peer: PeerId| self.mesh.name_of(&peer).unwrap_or_else(|| peer.short());
+        let mut all = Vec::new();
+        for (name, starts) in self.desk.under_way() {
+            if starts.is_empty() {
+                all.push(JobRow { name: name.clone(), place: JobPlace::Waits, ms: 0 });
+            }
+            for (peer, since) in starts {
+                let place = peer.map_or(JobPlace::Here, |peer| JobPlace::There(named(peer)));
+                all.push(JobRow { name: name.clone(), place, ms: ms(since) });
+            }
+        }
+        for (peer, since) in self.slots.runs() {
+            all.push(JobRow { name: Vec::new(), place: JobPlace::For(named(peer)), ms: ms(since) });
+        }
+        all.sort_by_key(|row| std::cmp::Reverse(row.ms));
+        all.truncate(JOBS_MAX);
+        all
+    }
+
     /// A build as it is now.
     pub(super) fn session_now(&self, session: u64) -> SessionNow {
         let known = self.sessions.all().iter().find(|(number, _)| *number == session).map(|(_, now)| *now);
@@ -107,29 +136,33 @@ pub(super) async fn slot_here(
     agent: &Arc<Agent>,
     had: Option<Ticket>,
     ask: Ask,
-    reason: Reason,
-    fallback: bool,
+    (reason, fallback): (Reason, bool),
+    name: &[u8],
 ) -> Ticket {
     if let Some(mut ticket) = had {
         ticket.stay(ask, reason, fallback).await;
         return ticket;
     }
-    let mut ticket = agent.ask(Ask { local: Some((reason, fallback)), ..ask });
+    let mut ticket = agent.ask(Ask { local: Some((reason, fallback)), ..ask }, name);
     while !matches!(ticket.order().await, Order::Here { .. }) {}
     ticket
 }
 
 /// Gives a program that is no compile its place, for as long as its connection stands.
-pub(super) async fn lease(agent: &Arc<Agent>, memory_kib: u64, client: &mut Client) -> io::Result<()> {
+pub(super) async fn lease(agent: &Arc<Agent>, memory_kib: u64, name: &[u8], client: &mut Client) -> io::Result<()> {
     let ask = Ask { memory_kib, ..Ask::here(Work::default()) };
+    let waiting = agent.pulse.wait();
     let ticket = tokio::select! {
-        ticket = slot_here(agent, None, ask, Reason::NotCompile, false) => ticket,
+        ticket = tokio::time::timeout(LEASE_TIME, slot_here(agent, None, ask, (Reason::NotCompile, false), name)) => ticket.ok(),
         _ = client.gone() => return Ok(()),
     };
+    drop(waiting);
     client.tell(&Tell::Leased).await?;
     client.gone().await;
-    // Nothing is learned from it: it is like no compile.
-    ticket.compiled_here(false);
+    if let Some(ticket) = ticket {
+        // Nothing is learned from it: it is like no compile.
+        ticket.compiled_here(false);
+    }
     Ok(())
 }
 

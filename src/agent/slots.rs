@@ -27,6 +27,8 @@ struct State {
     next: JobId,
     /// One for each job that was let in.
     jobs: HashMap<JobId, watch::Sender<Stage>>,
+    /// Whose they are, and since when they run, microseconds.
+    run: HashMap<JobId, (PeerId, Option<u64>)>,
 }
 
 /// Slots, and who has them.
@@ -61,6 +63,12 @@ impl Slots {
         self.state().intake.served()
     }
 
+    /// Whose jobs run, and since when, microseconds.
+    pub(super) fn runs(&self) -> Vec<(PeerId, u64)> {
+        let since = |(peer, since): &(PeerId, Option<u64>)| Some((*peer, (*since)?));
+        self.state().run.values().filter_map(since).collect()
+    }
+
     /// What a peer is told of them.
     pub(super) fn load_for(&self, now_us: u64, peer: PeerId) -> Load {
         self.state().intake.load_for(now_us, peer)
@@ -71,7 +79,8 @@ impl Agent {
     /// Tells the intake that something happened, and everybody what follows.
     pub(super) fn slots<T>(&self, tell: impl FnOnce(&mut Intake, u64) -> T) -> T {
         let mut state = self.slots.state();
-        let result = tell(&mut state.intake, self.clock.us());
+        let now = self.clock.us();
+        let result = tell(&mut state.intake, now);
         for act in state.intake.take() {
             let (id, stage) = match act {
                 Act::Start(id) => (id, Stage::Runs),
@@ -79,6 +88,9 @@ impl Agent {
             };
             if let Some(job) = state.jobs.get(&id) {
                 job.send_replace(stage);
+            }
+            if let Some((_, since)) = state.run.get_mut(&id) {
+                *since = Some(now);
             }
         }
         drop(state);
@@ -104,6 +116,7 @@ impl Agent {
             state.intake.offer(id, link.peer, role, memory_kib)?;
             state.next += 1;
             state.jobs.insert(id, sender);
+            state.run.insert(id, (link.peer, None));
             id
         };
         self.dirty.notify_one();
@@ -138,7 +151,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let id = self.id;
-        self.agent.slots.state().jobs.remove(&id);
+        {
+            let mut state = self.agent.slots.state();
+            state.jobs.remove(&id);
+            state.run.remove(&id);
+        }
         self.agent.slots(|intake, now| intake.ended(now, id));
     }
 }

@@ -8,7 +8,7 @@ pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{
     reason::Reason,
     sched::guest::Mode,
-    view::snapshot::{ArrivalRow, Snapshot, ToolchainDetail, Toolchains, Why},
+    view::snapshot::{ArrivalRow, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
 };
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,11 @@ pub enum Ask {
     Lease {
         /// What it will need, KiB.
         memory_kib: u64,
+        /// Its program, for those who look.
+        name: Vec<u8>,
     },
+    /// What runs now, for this machine's user and for others.
+    Jobs,
     /// Lend nothing for a while.
     Pause {
         /// For how long, seconds; until it is resumed if `None`.
@@ -236,4 +240,6 @@ pub enum Tell {
     Session(SessionNow),
     /// There is room now.
     Leased,
+    /// What runs now, the oldest first.
+    Jobs(Vec<JobRow>),
 }

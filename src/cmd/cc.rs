@@ -293,7 +293,7 @@ fn connect(places: &Places) -> Option<UnixStream> {
 }
 
 /// Waits until the agent says something, for as long as it is seen to live.
-fn wait_for_word(places: &Places, stream: &UnixStream) -> std::io::Result<()> {
+pub(super) fn wait_for_word(places: &Places, stream: &UnixStream) -> std::io::Result<()> {
     let mut patience_ms = SILENCE_MS_MAX;
     loop {
         let limit = Timespec::try_from(Duration::from_millis(patience_ms)).ok();

@@ -68,6 +68,11 @@ impl Client {
         }
     }
 
+    /// Waits until the agent says something, for as long as it is seen to live.
+    pub(super) fn wait(&self, places: &Places) -> std::io::Result<()> {
+        super::cc::wait_for_word(places, &self.stream)
+    }
+
     /// Leaves the connection open in the program that this process becomes.
     pub(super) fn outlive(&self) {
         let _ = rustix::io::fcntl_setfd(&self.stream, rustix::io::FdFlags::empty());

@@ -7,11 +7,12 @@ use super::{
 use crate::{
     agent::wire::{Ask, Tell},
     cli::Local,
+    places::Places,
 };
 use std::{io::ErrorKind, os::unix::ffi::OsStrExt, os::unix::process::CommandExt, process::Command, time::Duration};
 
-/// After this time the command runs whether there is room or not.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+/// After this time the command runs whatever the agent says; it says something sooner.
+const WAIT_MAX: Duration = Duration::from_secs(330);
 /// What a link needs, KiB.
 const LINK_KIB: u64 = 1 << 20;
 /// What a link needs that optimises all of the program, KiB.
@@ -22,9 +23,8 @@ pub(super) fn run(args: &Local) -> Result<u8, Failure> {
     let (program, words) = args.command.split_first().expect("the command line has one word at least");
     let lto = words.iter().any(|word| word.as_bytes().starts_with(b"-flto"));
     let memory_kib = args.memory.unwrap_or(if lto { OPTIMISING_LINK_KIB } else { LINK_KIB });
-    let leased = client::places().and_then(|places| Client::ask(&places, &Ask::Lease { memory_kib }, WAIT_MAX));
     // Whatever goes wrong, the command runs.
-    let held = leased.ok().and_then(|mut client| matches!(client.next(), Ok(Tell::Leased)).then_some(client));
+    let held = client::places().ok().and_then(|places| lease(&places, memory_kib, program.as_bytes()));
     if let Some(client) = &held {
         client.outlive();
     }
@@ -35,4 +35,14 @@ pub(super) fn run(args: &Local) -> Result<u8, Failure> {
         ErrorKind::PermissionDenied => Failure::coded(126, format!("{name} cannot be executed. Check its permissions")),
         _ => Failure::new(format!("{name} could not be run: {error}")),
     })
+}
+
+/// Room for something that needs so much memory, or nothing if the agent does not answer or is not seen to live.
+fn lease(places: &Places, memory_kib: u64, name: &[u8]) -> Option<Client> {
+    if places.frozen_marker().exists() {
+        return None;
+    }
+    let mut client = Client::ask(places, &Ask::Lease { memory_kib, name: name.to_vec() }, WAIT_MAX).ok()?;
+    client.wait(places).ok()?;
+    matches!(client.next(), Ok(Tell::Leased)).then_some(client)
 }

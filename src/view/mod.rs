@@ -1,5 +1,6 @@
 //! What people see (DECIDE).
 
+pub mod jobs;
 pub mod rows;
 pub mod snapshot;
 pub mod table;

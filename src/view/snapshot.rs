@@ -170,6 +170,30 @@ pub struct UnitRecord {
     pub starts: u32,
 }
 
+/// Something that runs, or waits to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// The source, absolute, or the program; empty for a job of another machine's.
+    pub name: Vec<u8>,
+    /// Where it is.
+    pub place: JobPlace,
+    /// For how long, milliseconds.
+    pub ms: u64,
+}
+
+/// Where something runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum JobPlace {
+    /// On this machine.
+    Here,
+    /// On the machine of this name.
+    There(String),
+    /// Nowhere yet.
+    Waits,
+    /// On this machine, for the one of this name.
+    For(String),
+}
+
 /// A part of a unit's time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {

@@ -35,9 +35,13 @@ pub(super) fn run(command: Command, pool: Option<Pool>, adviser: Adviser) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(format!("the command cannot be attended to: {e}")))?;
     let name = command.get_program().to_owned();
+    let named = pool.as_ref().and_then(Pool::named);
     let status = runtime.block_on(attend(command, pool, adviser));
-    // A question to an agent that does not answer is not waited for.
+    // A question to an agent that does not answer is not waited for, and who asks it may hold the pool.
     runtime.shutdown_background();
+    if let Some(path) = named {
+        let _ = std::fs::remove_file(path);
+    }
     status.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => {
             let text = format!("{} was not found on PATH. Check the command after mesh with --", name.display());
@@ -96,12 +100,13 @@ async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> i
 fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
     // The one before still waits for an agent that does not answer.
     let Ok(mut pool) = pool.try_lock() else { return };
+    let before = pool.as_ref().map_or(0, Pool::out);
     let descendants = family();
     bury(descendants.as_ref(), child);
     let Some(pool) = pool.as_mut() else { return };
     pool.aim(adviser.total());
-    if let Some(family) = descendants.filter(|_| pool.out() > 0) {
-        pool.restore(family.threads);
+    if let Some(family) = descendants {
+        pool.restore(before.min(pool.out()), family.holders);
     }
 }
 

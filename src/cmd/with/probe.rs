@@ -142,6 +142,12 @@ mod tests {
     #[test]
     fn a_tool_that_does_not_answer_is_old() {
         assert_eq!(version(Path::new("/no/such/make")), None);
-        assert_eq!(version(Path::new("true")), None);
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, script, want) in [("mute", "exit 0", None), ("new", "echo GNU Make 4.4", Some(Version(4, 4)))] {
+            let tool = dir.path().join(name);
+            std::fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("fresh");
+            std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("own file");
+            assert_eq!(version(&tool), want, "{name}");
+        }
     }
 }
