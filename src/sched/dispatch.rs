@@ -172,9 +172,9 @@ pub struct Counts {
     pub hedges: u64,
     /// Those that ended first.
     pub hedges_won: u64,
-    /// Compile time of starts that nobody needed, microseconds.
+    /// Compile time of starts that nobody needed, as it would be on a machine of speed 1, microseconds.
     pub wasted_us: u64,
-    /// All compile time, microseconds.
+    /// All compile time, microseconds on such a machine.
     pub compiled_us: u64,
     /// Units that were to go out and were compiled here.
     pub fallbacks: u64,
@@ -241,6 +241,8 @@ struct Attempt {
     overhead_us: u64,
     /// What its compiler was to take, microseconds.
     run_us: u64,
+    /// What it was expected to cost.
+    cost_us: u64,
     is_second: bool,
 }
 
@@ -278,6 +280,8 @@ pub struct Dispatcher {
     latest: VecDeque<bool>,
     /// How fast a machine is of which nothing is known: as those of which something is.
     usual: f32,
+    /// Starts that are so late that a second one goes before units that wait.
+    hopeless: Vec<AttemptId>,
 }
 
 /// What holds a slot of the ledger here.
@@ -307,6 +311,7 @@ impl Dispatcher {
             counts: Counts::default(),
             latest: VecDeque::new(),
             usual: 1.0,
+            hopeless: Vec::new(),
         }
     }
 
@@ -434,6 +439,7 @@ impl Dispatcher {
     pub fn tick(&mut self, now_us: u64) {
         self.looked_us = now_us;
         self.look_at_what_takes_long(now_us);
+        self.note_hopeless(now_us);
         self.place(now_us);
         self.hedge(now_us);
         self.unstall(now_us);

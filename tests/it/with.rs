@@ -1,7 +1,7 @@
 //! `mesh with`: real build tools, a provider, and the same objects as without.
 
 use crate::{
-    desk::{Desk, desk},
+    desk::{Desk, Streams, desk, run},
     env::{Ground, MESH, Ran, has, processes, until},
 };
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -364,4 +364,46 @@ fn what_runs_is_listed_and_counted() {
     assert_eq!(now["jobs"].as_u64(), Some(now["local"].as_u64().unwrap() + now["remote"].as_u64().unwrap()));
     drop(unit);
     until("it is gone", || jobs()["running"].as_array().unwrap().is_empty().then_some(()));
+}
+
+#[test]
+fn a_tree_that_was_configured_without_mesh_is_noticed_and_the_advice_is_good() {
+    let Some(desk) = desk().filter(|_| has("cmake") && has("ninja")) else { return };
+    program(&desk);
+    desk.write("CMakeLists.txt", CMAKELISTS);
+    assert_eq!(Ran::of(&mut plain(&desk, &["cmake", "-G", "Ninja", "-B", "build"])).code, Some(0));
+    let build =
+        || run(with(&desk, &[], &["cmake", "--build", "build", "--target", "clean"]), Streams::Terminal(80)).out();
+    let advice =
+        "build was configured without mesh, so its compiles stay on this machine. Run once: mesh with -- cmake build";
+    let said = build();
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(Ran::of(&mut with(&desk, &[], &["cmake", "build"])).code, Some(0));
+    let said = build();
+    assert!(!said.contains("configured without mesh"), "{said}");
+    let served = desk.served();
+    let ran = Ran::of(&mut with(&desk, &[], &["cmake", "--build", "build"]));
+    assert_eq!((ran.code, desk.served() - served), (Some(0), UNITS as u64), "{ran:?}");
+}
+
+#[test]
+fn tokens_that_a_killed_make_held_come_back_to_the_others() {
+    let Some(desk) = desk().filter(|_| has("make")) else { return };
+    let total: usize = desk.client.mesh(&desk.ground, &["-j"]).out().trim().parse().unwrap();
+    if total < 3 {
+        return crate::env::skip("there is room for two at once only");
+    }
+    let name = nappers(&desk, 200, "0.5");
+    std::fs::rename(desk.project.join("Makefile"), desk.project.join("naps.mk")).unwrap();
+    desk.write("Makefile", "all: first\n\t$(MAKE) -f naps.mk TURN=second\nfirst:\n\t-$(MAKE) -f naps.mk TURN=first\n");
+    let naps = || processes(format!("./{name}\0").as_bytes()).len();
+    let _build = Group::start(with(&desk, &[], &["make"]));
+    until("the first uses all tokens", || (naps() == total).then_some(()));
+    let first = processes(b"\0TURN=first\0");
+    let own = |pid: &&u32| std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default() == b"make\n";
+    let own: Vec<&u32> = first.iter().filter(own).collect();
+    assert_eq!(own.len(), 1, "{own:?}");
+    kill_process(Pid::from_raw(own[0].cast_signed()).unwrap(), Signal::KILL).unwrap();
+    until("the second has begun", || (!processes(b"\0TURN=second\0").is_empty()).then_some(()));
+    until("it has all tokens again", || (naps() == total).then_some(()));
 }

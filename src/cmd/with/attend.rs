@@ -113,12 +113,13 @@ fn is_in_foreground() -> bool {
 fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
     // The one before still waits for an agent that does not answer.
     let Ok(mut pool) = pool.try_lock() else { return };
+    let before = pool.as_ref().map_or(0, Pool::out);
     let descendants = family();
     bury(descendants.as_ref(), child);
     let Some(pool) = pool.as_mut() else { return };
     pool.aim(adviser.total());
-    if let Some(family) = descendants.filter(|_| pool.out() > 0) {
-        pool.restore(family.threads);
+    if let Some(family) = descendants {
+        pool.restore(before.min(pool.out()), family.holders);
     }
     // A client that gives a token back takes one again at once: whoever only looks now and then gets none.
     let until = Instant::now() + COLLECT;

@@ -57,7 +57,7 @@ pub(super) fn variables(
 /// Why the units of a tree that CMake has configured do not come to mesh, and what to do about it.
 pub(super) fn advice(dir: &Path) -> String {
     format!(
-        "{} was configured without mesh, so its compiles stay on this machine. Once: mesh with -- cmake --fresh -B {}",
+        "{} was configured without mesh, so its compiles stay on this machine. Run once: mesh with -- cmake {}",
         dir.display(),
         dir.display()
     )

@@ -38,7 +38,8 @@ pub(super) struct Pool {
     issued: u32,
     /// As many as there should be.
     want: u32,
-    missed: u32,
+    /// How often in a row tokens were missed, and how many at least.
+    missed: Option<(u32, u32)>,
 }
 
 impl Pool {
@@ -46,16 +47,16 @@ impl Pool {
     pub(super) fn pipe() -> io::Result<Self> {
         let (read, write) = rustix::pipe::pipe()?;
         let take = reopened(&read)?;
-        Ok(Self { read, write, take, fifo: None, issued: 0, want: 0, missed: 0 })
+        Ok(Self { read, write, take, fifo: None, issued: 0, want: 0, missed: None })
     }
 
     /// In a pipe with a name, which must be free; it is removed with this.
     pub(super) fn fifo(path: &Path) -> io::Result<Self> {
-        rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR)?;
+        name_pipe(path)?;
         // Open both ways it waits for nobody, and keeps what is in it while no client has it open.
         let open = || rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
         let (read, write, take) = (open()?, open()?, open()?);
-        Ok(Self { read, write, take, fifo: Some(path.to_owned()), issued: 0, want: 0, missed: 0 })
+        Ok(Self { read, write, take, fifo: Some(path.to_owned()), issued: 0, want: 0, missed: None })
     }
 
     /// What `MAKEFLAGS` says of it, besides what it said before.
@@ -124,16 +125,23 @@ impl Pool {
         let _ = rustix::event::poll(&mut [PollFd::new(&self.take, PollFlags::IN)], most.as_ref());
     }
 
-    /// Puts tokens back that died with a client: more are missing than `holders` processes could hold, for longer than a
-    /// moment. Gives how many.
-    pub(super) fn restore(&mut self, holders: u32) -> u32 {
-        let lost = self.out().saturating_sub(holders);
-        self.missed = if lost == 0 { 0 } else { self.missed + 1 };
-        if self.missed < LOOKS_BEFORE_RESTORED {
+    /// Puts tokens back that died with a client: of those that are `out`, more than half are more than `holders` processes
+    /// could hold, for longer than a moment. With fewer nothing stands still, and what is on its way between two processes is
+    /// not taken for lost. Gives how many.
+    pub(super) fn restore(&mut self, out: u32, holders: u32) -> u32 {
+        let lost = out.saturating_sub(holders);
+        if lost == 0 || lost * 2 <= out {
+            self.missed = None;
             return 0;
         }
-        self.missed = 0;
-        let again = vec![TOKEN; lost as usize];
+        let (looks, least) = self.missed.unwrap_or((0, lost));
+        let (looks, least) = (looks + 1, least.min(lost));
+        self.missed = Some((looks, least));
+        if looks < LOOKS_BEFORE_RESTORED {
+            return 0;
+        }
+        self.missed = None;
+        let again = vec![TOKEN; least as usize];
         rustix::io::write(&self.write, &again).map_or(0, |written| u32::try_from(written).unwrap_or(u32::MAX))
     }
 
@@ -154,6 +162,19 @@ impl Drop for Pool {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Makes a pipe with a name, for this user alone.
+#[cfg(target_os = "linux")]
+fn name_pipe(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// The same by a program: not every system has the call in a form that takes no `unsafe`.
+#[cfg(not(target_os = "linux"))]
+fn name_pipe(path: &Path) -> io::Result<()> {
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status()?;
+    if made.success() { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
 }
 
 /// The pipe once more, with flags of its own: `O_NONBLOCK` on the clients' end would be theirs as well, and not every client
@@ -227,7 +248,9 @@ mod tests {
                     Step::Give(most) => { let mut client = Client(&pool, held); client.give(most); held = client.1; }
                     // With all that it holds.
                     Step::Die => {
-                        for _ in 0..LOOKS_BEFORE_RESTORED { pool.restore(0); }
+                        for _ in 0..LOOKS_BEFORE_RESTORED {
+                            pool.restore(pool.out(), 0);
+                        }
                         held = 0;
                     }
                 }
@@ -259,9 +282,9 @@ mod tests {
         pool.aim(8);
         Client(&pool, 0).take(5);
         // Five processes may each hold one.
-        assert_eq!([5; 9].map(|holders| pool.restore(holders)), [0; 9]);
+        assert_eq!([5; 9].map(|holders| pool.restore(5, holders)), [0; 9]);
         // Three are gone, and the two that are left may hold one each. What is missed for a moment is on its way.
-        assert_eq!([2, 2, 5, 2, 2, 2].map(|holders| pool.restore(holders)), [0, 0, 0, 0, 0, 3]);
+        assert_eq!([2, 2, 5, 1, 2, 2].map(|holders| pool.restore(5, holders)), [0, 0, 0, 0, 0, 3]);
         assert_eq!((pool.there(), pool.out()), (5, 2));
     }
 

@@ -42,24 +42,28 @@ impl Dispatcher {
         own_us: u64,
         peak_kib: u64,
     ) {
-        self.counts.compiled_us = self.counts.compiled_us.saturating_add(own_us);
+        let at = match machine {
+            Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(toolchain, self.usual)),
+            None => self.here_speed(toolchain),
+        };
+        self.counts.compiled_us = self.counts.compiled_us.saturating_add(choose::time(own_us, 1.0 / at));
         if work.key == 0 {
             return;
         }
-        let usual = self.usual;
+        let (usual, mean_us) = (self.usual, self.history.mean_us());
         let Prediction { cost_us, is_informed, is_known: is_known_unit, .. } = *expected;
         let (speed, is_known) = match machine {
             Some(id) => {
                 let Some(peer) = self.peers.get_mut(&id) else { return };
                 if is_informed {
-                    peer.took(*toolchain, usual, (cost_us, own_us, is_known_unit));
+                    peer.took(*toolchain, (usual, mean_us), (cost_us, own_us, is_known_unit));
                 }
                 (peer.speed(toolchain, usual), peer.is_known(toolchain))
             }
             None => {
                 if is_informed {
-                    let speed = self.here_speeds.entry(*toolchain).or_insert(Speed::usual(usual));
-                    speed.observe(cost_us, own_us, is_known_unit);
+                    let speed = self.here_speeds.entry(*toolchain).or_insert(Speed::usual(usual, mean_us));
+                    speed.observe(cost_us, own_us, is_known_unit, mean_us);
                 }
                 let speed = self.here_speeds.get(toolchain).copied();
                 (speed.map_or(usual, |speed| speed.value()), speed.is_some_and(|speed| speed.is_known()))
@@ -177,11 +181,16 @@ impl Dispatcher {
         let Some(unit) = self.units.remove(&id) else { return };
         self.moved_us = now_us;
         self.ledger.end(holder(Some(id), 0));
+        let toolchain = unit.ask.toolchain;
         for number in unit.attempts {
             if let Some(attempt) = self.attempts.remove(&number) {
                 self.release(&attempt, number);
                 let ran_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
-                self.counts.wasted_us = self.counts.wasted_us.saturating_add(ran_us);
+                let at = match attempt.peer {
+                    Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
+                    None => self.here_speed(&toolchain),
+                };
+                self.counts.wasted_us = self.counts.wasted_us.saturating_add(choose::time(ran_us, 1.0 / at));
                 self.acts.push(Do::Cancel { unit: id, attempt: number });
             }
         }

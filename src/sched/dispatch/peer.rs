@@ -71,6 +71,13 @@ impl Peer {
         self.bytes_a_s = bytes_a_s.filter(|rate| *rate > 0).or(self.bytes_a_s);
     }
 
+    /// How fast it seems if units that should have cost so much had ended after so long.
+    pub(super) fn seems_with(&mut self, usual: f32, mean_us: u64, (cost_us, took_us): (u64, u64)) {
+        let slowest = self.speeds.values().copied().min_by(|a, b| a.value().total_cmp(&b.value()));
+        let known = slowest.unwrap_or(Speed::usual(usual, mean_us));
+        self.seems = Some(known.with(cost_us, took_us));
+    }
+
     /// How fast it is with a compiler; with one that has not been used there, as with all others; and if it is not known at
     /// all, as most are.
     #[must_use]
@@ -93,12 +100,18 @@ impl Peer {
     }
 
     /// A unit ended there: it should have cost so much, and its compiler took so long with a core of its own.
-    pub(super) fn took(&mut self, toolchain: Fingerprint, usual: f32, (cost_us, run_us, known): (u64, u64, bool)) {
+    pub(super) fn took(
+        &mut self,
+        toolchain: Fingerprint,
+        (usual, mean_us): (f32, u64),
+        (cost_us, run_us, known): (u64, u64, bool),
+    ) {
         if self.speeds.len() >= SPEEDS_MAX && !self.speeds.contains_key(&toolchain) {
             self.speeds.clear();
         }
         let usual = self.speed(&toolchain, usual);
-        self.speeds.entry(toolchain).or_insert(Speed::usual(usual)).observe(cost_us, run_us, known);
+        let speed = self.speeds.entry(toolchain).or_insert(Speed::usual(usual, mean_us));
+        speed.observe(cost_us, run_us, known, mean_us);
     }
 
     /// What a unit took there besides its compiler and the wait for a slot.
@@ -123,22 +136,27 @@ impl Peer {
     /// As the choice sees it.
     #[must_use]
     pub(super) fn candidate(&self, id: PeerId, wish: &Wish, usual: f32, now_us: u64) -> Candidate {
-        let credits = match u32::from(self.load.credits) {
-            _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
-            credits if self.breaker.is_on_probation() => credits.min(1),
-            // Nobody knows yet how slow it is.
-            credits if !self.has_worked => credits.min((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1)),
-            credits => self.proved.map_or(credits, |proved| proved.min(credits)),
-        };
         Candidate {
             peer: id,
             slots: u32::from(self.load.slots),
-            credits,
+            credits: self.credits(now_us),
             mine: self.mine,
             others: u32::from(self.load.accepted),
             speed: self.speed(&wish.toolchain, usual),
             overhead_us: self.overhead_us(wish.input_bytes),
             has_memory: wish.memory_kib / 1024 <= u64::from(self.load.memory_mib),
+        }
+    }
+
+    /// How many units of this machine it gets at once: what it granted, or less, if it has been found not to keep that.
+    #[must_use]
+    pub(super) fn credits(&self, now_us: u64) -> u32 {
+        match u32::from(self.load.credits) {
+            _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
+            credits if self.breaker.is_on_probation() => credits.min(1),
+            // Nobody knows yet how slow it is.
+            credits if !self.has_worked => credits.min((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1)),
+            credits => self.proved.map_or(credits, |proved| proved.min(credits)),
         }
     }
 }

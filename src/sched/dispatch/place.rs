@@ -61,6 +61,7 @@ impl Dispatcher {
     /// Gives whoever waits what there is.
     pub(super) fn place(&mut self, now_us: u64) {
         self.place_here(now_us);
+        self.hedge_hopeless(now_us);
         let groups: Vec<Group> = self.queues.keys().copied().collect();
         for group in groups {
             while let Some(id) = self.queues.get(&group).and_then(|queue| self.next_of(queue)) {
@@ -143,7 +144,7 @@ impl Dispatcher {
 
     /// Whether it is worth looking at a unit that waits: all that it could choose may be full.
     fn is_anybody_open(&self, now_us: u64) -> bool {
-        let is_full = |peer: &Peer| peer.serves() && peer.mine > 0 && peer.mine >= u32::from(peer.load.credits);
+        let is_full = |peer: &Peer| peer.serves() && peer.mine > 0 && peer.mine >= peer.credits(now_us);
         let all_full =
             self.peers.values().any(is_full) && self.peers.values().all(|peer| !peer.serves() || is_full(peer));
         let here = self.to_here.is_empty() && self.ledger.has_room(0, now_us);
@@ -228,7 +229,8 @@ impl Dispatcher {
         unit.tried += u32::from(!why.is_second);
         let is_second = why.is_second;
         let run_us = choose::time(unit.expected.cost_us, candidate.speed);
-        let made = Attempt { unit: id, peer: Some(peer), since_us: now_us, overhead_us, run_us, is_second };
+        let (peer_of, since_us, cost_us) = (Some(peer), now_us, unit.expected.cost_us);
+        let made = Attempt { unit: id, peer: peer_of, since_us, overhead_us, run_us, cost_us, is_second };
         self.attempts.insert(attempt, made);
         self.moved_us = now_us;
         self.acts.push(Do::Offer { unit: id, attempt, peer, memory_kib: wish.memory_kib, why });

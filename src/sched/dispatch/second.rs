@@ -5,9 +5,11 @@ use crate::sched::{
     choose::{self, Candidate},
     hedge::{self, Target, Underway},
 };
+use mesh_proto::peer::PeerId;
+use std::collections::BTreeMap;
 
-/// What takes so many times longer than expected says that its machine is slower than believed, before it has ended.
-const LONGER: f32 = 3.0;
+/// After so many times the latest that was expected on a usual machine, a unit goes before those that have not begun.
+const HOPELESS: u64 = 2;
 
 impl Dispatcher {
     /// How fast machines can be at most, by what is under way there.
@@ -15,16 +17,22 @@ impl Dispatcher {
         for peer in self.peers.values_mut() {
             peer.seems = None;
         }
+        let (usual, mean_us) = (self.usual, self.history.mean_us());
+        // What they should have cost, and for how long they have been under way: those that are late, by machine.
+        let mut late: BTreeMap<PeerId, (u64, u64)> = BTreeMap::new();
         for attempt in self.attempts.values() {
-            let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) else { continue };
-            let Some(unit) = self.units.get(&attempt.unit) else { continue };
+            let (Some(id), Some(unit)) = (attempt.peer, self.units.get(&attempt.unit)) else { continue };
             let passed_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
-            if !unit.expected.is_informed || passed_us <= hedge::EARLIEST_US {
-                continue;
+            if unit.expected.is_informed && passed_us > hedge::EARLIEST_US.max(attempt.run_us) {
+                let (cost_us, took_us) = late.entry(id).or_default();
+                *cost_us = cost_us.saturating_add(unit.expected.cost_us);
+                *took_us = took_us.saturating_add(passed_us);
             }
-            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            let at_most = LONGER * unit.expected.cost_us as f32 / passed_us as f32;
-            peer.seems = Some(peer.seems.map_or(at_most, |seems| seems.min(at_most)));
+        }
+        for (id, sums) in late {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.seems_with(usual, mean_us, sums);
+            }
         }
     }
 
@@ -45,7 +53,32 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn hedge_one(&mut self, now_us: u64, number: AttemptId) {
+    /// Notes which starts are so late that a second one must not wait until there is nothing else to do: a unit that is
+    /// with a very slow machine would be the last one of the build.
+    pub(super) fn note_hopeless(&mut self, now_us: u64) {
+        let is_hopeless = |(number, attempt): (&AttemptId, &Attempt)| {
+            let unit = self.units.get(&attempt.unit)?;
+            let late_us = unit.expected.late_us.filter(|_| !unit.is_hedged && unit.attempts.len() == 1)?;
+            let latest_us = choose::time(late_us, self.usual).saturating_add(attempt.overhead_us);
+            let elapsed_us = now_us.saturating_sub(attempt.since_us);
+            (elapsed_us > HOPELESS.saturating_mul(latest_us)).then_some(*number)
+        };
+        self.hopeless = self.attempts.iter().filter_map(is_hopeless).collect();
+    }
+
+    /// Starts those a second time, if there is room.
+    pub(super) fn hedge_hopeless(&mut self, now_us: u64) {
+        for number in std::mem::take(&mut self.hopeless) {
+            let Some(attempt) = self.attempts.get(&number) else { continue };
+            let unit = attempt.unit;
+            self.hedge_one(now_us, number);
+            if self.units.get(&unit).is_some_and(|unit| !unit.is_hedged) {
+                self.hopeless.push(number);
+            }
+        }
+    }
+
+    fn hedge_one(&mut self, now_us: u64, number: AttemptId) {
         let attempt = &self.attempts[&number];
         let (id, unit) = (attempt.unit, &self.units[&attempt.unit]);
         let Some(late_us) = unit.expected.late_us else { return };
@@ -83,8 +116,8 @@ impl Dispatcher {
         let best =
             there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
         let Some((_, target, speed)) = best else { return };
-        let costs_us = choose::time(unit.expected.cost_us, speed);
-        if !self.may_waste(costs_us) {
+        let (run_us, cost_us) = (choose::time(unit.expected.cost_us, speed), unit.expected.cost_us);
+        if !self.may_waste(cost_us) {
             return;
         }
         self.counts.hedges += 1;
@@ -101,8 +134,8 @@ impl Dispatcher {
                 unit.attempts.push(attempt);
                 self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us, GROWS_US);
                 let overhead_us = hedge::COPY_US;
-                let (peer, since_us, run_us, is_second) = (None, now_us, costs_us, true);
-                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, is_second };
+                let (peer, since_us, is_second) = (None, now_us, true);
+                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, cost_us, is_second };
                 self.attempts.insert(attempt, made);
                 self.acts.push(Do::CopyHere { unit: id, attempt });
             }
@@ -111,7 +144,7 @@ impl Dispatcher {
 
     /// Whether so much more may be spent in vain: all second starts that are under way may be.
     pub(super) fn may_waste(&self, costs_us: u64) -> bool {
-        let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.run_us);
+        let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.cost_us);
         let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
         wasted <= self.counts.compiled_us / WASTE_PARTS
     }

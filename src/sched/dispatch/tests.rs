@@ -28,7 +28,7 @@ fn dispatcher(cores: u32, peers: &[(PeerId, u16)]) -> Dispatcher {
         all.lends(0, *peer, [gcc()]);
         all.load(0, *peer, load(*slots));
         // One that says nothing of costs has ended well there.
-        all.ask(0, u64::MAX, Ask { force: true, prefer: Some(*peer), ..ask(0) });
+        all.ask(0, 1 << 40, Ask { force: true, prefer: Some(*peer), ..ask(0) });
         let (_, attempt, _) = offers(&all.take())[0];
         all.ended(0, attempt, End::Done(usage(0)));
     }
@@ -181,7 +181,7 @@ fn a_late_unit_is_started_again_where_somebody_is_idle_and_the_first_result_ends
     assert_eq!(all.take(), [Do::Cancel { unit: 900, attempt: first }]);
     let counts = all.counts();
     assert_eq!((counts.hedges, counts.hedges_won), (1, 1));
-    assert!(counts.wasted_us > 6 * SECOND && all.under_way().next().is_none());
+    assert!(counts.wasted_us > SECOND && all.under_way().next().is_none());
     all.ended(now + 8 * SECOND, first, End::Lost);
     assert_eq!(all.belief(A).failures, 0, "what was cancelled says nothing");
 }

@@ -480,8 +480,7 @@ impl Farm {
             build.outstanding += 1;
             let class = Class { cxx: true, optimised: true, debug: true, lto: false };
             let work = Work { key: spec.key, class, input_bytes: spec.input_bytes };
-            let ask =
-                Ask { toolchain: toolchain(), work, force: build.force, prefer: None, local: None, memory_kib: 0 };
+            let ask = Ask { toolchain: toolchain(), work, force: build.force, ..Ask::here(work) };
             let id = number as UnitId;
             build.by_id.insert(id, number);
             self.checkers.see(self.now, Seen::Asked { client: at, unit: id, cost_us: spec.cost_us });
