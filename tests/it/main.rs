@@ -1,6 +1,7 @@
 //! Two real agents on loopback, the real launcher, real compilers: what a build sees of mesh, and that it is nothing.
 //!
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
+//! - `builds`    tools under `mesh with`: the same objects, jobs that follow the mesh, nothing left behind
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
 //! - `liar`      a provider that answers with what nobody asked for
@@ -21,6 +22,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
 
+mod builds;
 mod compile;
 mod desk;
 mod env;

@@ -24,6 +24,10 @@ const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_SIGNAL: u8 = 128;
 /// Tokens follow the mesh this often.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// Of that time, tokens that are too many are waited for so long; between two tries of which only other processes had
+/// something, so long nothing is done.
+const COLLECT: Duration = Duration::from_millis(900);
+const COLLECT_PAUSE: Duration = Duration::from_millis(2);
 /// What a command that was killed has left running is told to end, and has this time for it.
 const END_TIME: Duration = Duration::from_secs(2);
 /// Between two looks whether it has.
@@ -79,8 +83,8 @@ async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> i
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
+            _ = interrupt.recv() => if !is_in_foreground() { hand_on(Signal::INT) },
+            _ = quit.recv() => if !is_in_foreground() { hand_on(Signal::QUIT) },
             _ = terminate.recv() => hand_on(Signal::TERM),
             _ = hang_up.recv() => hand_on(Signal::HUP),
             _ = tick.tick() => {
@@ -96,6 +100,15 @@ async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> i
     Ok(status)
 }
 
+/// Whether a terminal's keys reach this process, and so the command as well. What comes otherwise came to this one alone.
+fn is_in_foreground() -> bool {
+    let (input, out, err) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let group = rustix::termios::tcgetpgrp(&input)
+        .or_else(|_| rustix::termios::tcgetpgrp(&err))
+        .or_else(|_| rustix::termios::tcgetpgrp(&out));
+    group == Ok(rustix::process::getpgrp())
+}
+
 /// Has as many tokens as the mesh has room for now.
 fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
     // The one before still waits for an agent that does not answer.
@@ -107,6 +120,16 @@ fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
     pool.aim(adviser.total());
     if let Some(family) = descendants {
         pool.restore(before.min(pool.out()), family.holders);
+    }
+    // A client that gives a token back takes one again at once: whoever only looks now and then gets none.
+    let until = Instant::now() + COLLECT;
+    while pool.collect()
+        && let Some(left) = until.checked_duration_since(Instant::now())
+    {
+        pool.wait(left);
+        if pool.collect() {
+            std::thread::sleep(COLLECT_PAUSE);
+        }
     }
 }
 

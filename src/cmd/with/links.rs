@@ -3,7 +3,7 @@
 use crate::launch::names;
 use mesh_proto::digest::Digest;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io,
     os::unix::ffi::OsStrExt,
@@ -15,12 +15,24 @@ const NAMES_MAX: usize = 1024;
 /// Directories of links that are kept: a name set each, of which a user has two or three.
 const DIRS_MAX: usize = 32;
 
-/// Every name on `path_var` that a compiler has.
+/// Programs that look for the compiler themselves, and to which links lead that are named like compilers.
+const WRAPPERS: &[&str] = &["ccache", "sccache", "distcc", "icecc"];
+
+/// Every name on `path_var` that a compiler has. A link to ccache stays what is found first: a link in front of it would run
+/// it, which is nothing that could go elsewhere, while it asks for what it lacks by the launcher.
 pub(super) fn names(path_var: &OsStr) -> BTreeSet<OsString> {
     let dirs = std::env::split_paths(path_var).filter(|dir| dir.is_absolute());
     let entries = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
-    let is_compiler = |name: &OsString| names::is_compiler_name(name.as_bytes());
-    entries.map(|entry| entry.file_name()).filter(is_compiler).take(NAMES_MAX).collect()
+    let is_compiler = |entry: &std::fs::DirEntry| names::is_compiler_name(entry.file_name().as_bytes());
+    let mut first: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for entry in entries.filter(is_compiler).take(NAMES_MAX) {
+        first.entry(entry.file_name()).or_insert_with(|| entry.path());
+    }
+    let is_wrapper = |path: &Path| {
+        let real = std::fs::canonicalize(path).unwrap_or_default();
+        real.file_name().is_some_and(|name| WRAPPERS.iter().any(|wrapper| name == *wrapper))
+    };
+    first.into_iter().filter(|(_, path)| !is_wrapper(path)).map(|(name, _)| name).collect()
 }
 
 /// The directory below `cache` with a link to `launcher` for each name. It is named for what is in it: a build whose `PATH`

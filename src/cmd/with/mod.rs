@@ -46,6 +46,9 @@ use std::{
 /// The agent has this time to say how much room there is: a build waits for it once a second.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
+/// Jobs of cargo's for each core of this machine, at most, if no number was said: few of them can go elsewhere.
+const CARGO_FOR_EACH_CORE: u32 = 2;
+
 /// Who is asked how much a build may start.
 #[derive(Debug, Clone)]
 struct Adviser {
@@ -82,17 +85,31 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
     let tool = Tool::of(&words);
     let tree = probe::tree(tool, &args.command, &cwd);
+    // Launchers that ask nobody compile here, however much room there is elsewhere.
+    let off = std::env::var_os(env::MESH).is_some_and(|mode| matches!(mode.as_bytes(), b"off" | b"local" | b"0"));
     let wanted = match args.jobs {
-        _ if args.local => Wanted::Local,
+        _ if args.local || off => Wanted::Local,
         None | Some(u32::MAX) => Wanted::Mesh,
         Some(most) => Wanted::AtMost(most),
     };
-    let adviser = Adviser { places: client::places().ok(), session: number(), wanted };
+    let wanted = match (tool, wanted) {
+        // What cargo itself starts are compilers that run here.
+        (Tool::Cargo, Wanted::Mesh) => Wanted::AtMost(crate::host::cores().saturating_mul(CARGO_FOR_EACH_CORE)),
+        (_, wanted) => wanted,
+    };
+    // A build within a build is a part of it: the outer one says what came of both.
+    let outer = std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes()));
+    let number = if outer == 0 { number() } else { outer };
+    let adviser = Adviser { places: client::places().ok(), session: number, wanted };
     let first = adviser.session();
     if std::io::stderr().is_terminal() {
         remarks(args, first, tree.as_ref());
     }
-    let told = tokens::told(tool, &words, &probe::look(tool, &args.command, &path_var, tree.as_ref()));
+    let told = match std::env::var_os("CMAKE_BUILD_PARALLEL_LEVEL") {
+        // A number of the user's own.
+        Some(_) if tool == Tool::CmakeBuild => Told::Not,
+        _ => tokens::told(tool, &words, &probe::look(tool, &args.command, &path_var, tree.as_ref())),
+    };
     let pool = pool(told, adviser.places.as_ref())?;
     let mut command = command(&args.command, told, total(first, wanted));
     set_environment(&mut command, tool, args.local, &adviser, &path_var);
@@ -105,7 +122,7 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     let summary = std::env::var_os(env::SUMMARY);
     let speaks = summary.as_deref().map_or_else(|| std::io::stderr().is_terminal(), |value| value == "1");
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if let Some(line) = summary::line(&now, took_ms).filter(|_| speaks) {
+    if let Some(line) = summary::line(&now, took_ms).filter(|_| speaks && outer == 0) {
         complain(&line);
     }
     let code = attend::exit_code(status);

@@ -4,6 +4,7 @@
 //! process besides the one that each client has by itself. More tokens are written; fewer are read back as they return.
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::{Mode, OFlags},
     io::{Errno, FdFlags},
 };
@@ -15,6 +16,7 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What a token is; clients give back what they took, and look at none.
@@ -34,6 +36,8 @@ pub(super) struct Pool {
     fifo: Option<PathBuf>,
     /// Tokens that are out there, in the pipe or with clients.
     issued: u32,
+    /// As many as there should be.
+    want: u32,
     /// How often in a row tokens were missed, and how many at least.
     missed: Option<(u32, u32)>,
 }
@@ -43,7 +47,7 @@ impl Pool {
     pub(super) fn pipe() -> io::Result<Self> {
         let (read, write) = rustix::pipe::pipe()?;
         let take = reopened(&read)?;
-        Ok(Self { read, write, take, fifo: None, issued: 0, missed: None })
+        Ok(Self { read, write, take, fifo: None, issued: 0, want: 0, missed: None })
     }
 
     /// In a pipe with a name, which must be free; it is removed with this.
@@ -52,7 +56,7 @@ impl Pool {
         // Open both ways it waits for nobody, and keeps what is in it while no client has it open.
         let open = || rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
         let (read, write, take) = (open()?, open()?, open()?);
-        Ok(Self { read, write, take, fifo: Some(path.to_owned()), issued: 0, missed: None })
+        Ok(Self { read, write, take, fifo: Some(path.to_owned()), issued: 0, want: 0, missed: None })
     }
 
     /// What `MAKEFLAGS` says of it, besides what it said before.
@@ -89,6 +93,7 @@ impl Pool {
     /// with clients now are taken the next time, if they are back by then.
     pub(super) fn aim(&mut self, total: u32) {
         let want = total.saturating_sub(1);
+        self.want = want;
         // A client that gave back more than it had made some.
         self.issued = self.issued.max(self.there());
         if self.issued < want {
@@ -98,14 +103,26 @@ impl Pool {
                 self.issued += u32::try_from(written).unwrap_or(u32::MAX);
             }
         }
+        self.collect();
+    }
+
+    /// Takes what lies there of those that are too many. Whether some are still with clients.
+    pub(super) fn collect(&mut self) -> bool {
         let mut byte = [0];
-        while self.issued > want {
+        while self.issued > self.want {
             match rustix::io::read(&self.take, &mut byte) {
                 Ok(1) => self.issued -= 1,
                 Err(Errno::INTR) => {}
                 _ => break,
             }
         }
+        self.issued > self.want
+    }
+
+    /// Waits until a client gives a token back, or the time is over.
+    pub(super) fn wait(&self, most: Duration) {
+        let most = Timespec::try_from(most).ok();
+        let _ = rustix::event::poll(&mut [PollFd::new(&self.take, PollFlags::IN)], most.as_ref());
     }
 
     /// Puts tokens back that died with a client: of those that are `out`, more than half are more than `holders` processes
