@@ -11,7 +11,7 @@ mod toolchain;
 use mesh::{
     agent::wire::{ASK_BYTES_MAX, Ask, TELL_BYTES_MAX, Tell},
     reason::Reason,
-    view::snapshot::{Counters, Machine, Snapshot, UnitRecord},
+    view::snapshot::{Counters, Lending, Machine, Snapshot, UnitRecord},
 };
 use mesh_proto::frame;
 use std::{
@@ -129,6 +129,7 @@ fn machine(name: &str, compilers: &[&str], slots: u16, free: u16, rtt_us: Option
 fn desk() -> Snapshot {
     Snapshot {
         this: machine("thinkpad", &["gcc 14.2.1"], 8, 3, None),
+        lending: Lending { set_by: "set by mesh mode".to_owned(), cores: 8, slots: 7, ..Lending::default() },
         mesh: Some("home".to_owned()),
         peers: vec![machine("tower", &["gcc 14.2.1"], 24, 17, Some(400))],
         counters: Counters { remote: 3, local: vec![(Reason::Stdin, 1)], ..Counters::default() },
@@ -222,6 +223,7 @@ fn status_counts_what_ran_where() {
     agent      mesh 0.1.0, process 4711, up 1 min, UDP port 6374
     compilers  gcc 14.2.1
     lending    8 slots, 3 free; 0 jobs done for others
+    mode       share, set by mesh mode: lending 7 of 8 cores
     borrowing  1 of 1 other machine connected, 17 slots free
     compiled   4 units: 3 elsewhere (75 %), 1 here
                   1  STDIN: The source is read from standard input.
