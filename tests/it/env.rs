@@ -182,8 +182,6 @@ pub(crate) struct Agent {
     port: u16,
     /// It is started where it may not isolate anything.
     pub(crate) is_powerless: bool,
-    /// What it lends, where that is what is tested.
-    pub(crate) mode: Option<&'static str>,
 }
 
 /// Runs what follows as a root that may nothing, in a namespace of users below which there is no other.
@@ -197,7 +195,7 @@ impl Agent {
         std::fs::create_dir_all(home.join("config")).unwrap();
         // Announced nowhere: only who is told the address comes.
         std::fs::write(home.join("config/config.toml"), "[discovery]\nannounce = \"off\"\n").unwrap();
-        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false, mode: None }
+        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false }
     }
 
     /// The same, and it answers.
@@ -217,14 +215,7 @@ impl Agent {
 
     /// The same agent for somebody else, who neither starts nor ends it.
     pub(crate) fn seen(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            home: self.home.clone(),
-            child: None,
-            port: self.port,
-            is_powerless: false,
-            mode: None,
-        }
+        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port, is_powerless: false }
     }
 
     pub(crate) fn start(&mut self, ground: &Ground) {
@@ -235,8 +226,8 @@ impl Agent {
         }
         command.args(["agent", "--port", &self.port.to_string()]).current_dir("/");
         command.env("MESH_DIR", &self.home).env("MESH_NAME", &self.name).env("MESH_LOOPBACK", "1");
-        // Whoever types on this machine, and what else runs on it, is nothing to a test that says nothing of it.
-        command.env("MESH_MODE", self.mode.unwrap_or("full"));
+        // Whoever types on this machine, and what else runs on it, is nothing to a test unless it sets another mode.
+        command.env("MESH_MODE", "full");
         command.env("MESH_LOG", "mesh=debug").stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
         self.owns(child.id());
