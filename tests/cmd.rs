@@ -191,9 +191,9 @@ fn peers_prints_the_table_and_json_says_the_same() {
     let ran = place.mesh(&["peers"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     insta::assert_snapshot!(ran.out, @r"
-    NAME        MATCHES     SLOTS  FREE     RTT  STATE
-    thinkpad *  gcc 14.2.1      8     3       -  this machine
-    tower       gcc 14.2.1     24    17  0.4 ms  ready
+    NAME        MATCHES     SLOTS  FREE     RTT  SPEED  STATE
+    thinkpad *  gcc 14.2.1      8     3       -      -  this machine
+    tower       gcc 14.2.1     24    17  0.4 ms      -  ready
     2 machines · 32 slots, 20 free
     ");
     let json = place.json(&["peers", "--json"]);

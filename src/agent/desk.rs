@@ -3,10 +3,7 @@
 use super::{Agent, link::Link};
 use crate::{
     host,
-    sched::{
-        dispatch::{Ask, AttemptId, Dispatcher, Do, End, HereState, UnitId, Why},
-        history::History,
-    },
+    sched::dispatch::{Ask, AttemptId, Dispatcher, Do, End, HereState, Known, UnitId, Why},
     store::layout,
 };
 use mesh_proto::peer::PeerId;
@@ -74,11 +71,11 @@ impl Desk {
     /// With what an agent before this one learned.
     pub(super) fn open(cache: &Path) -> Self {
         let known = host::read_at_most(&layout::history(cache), HISTORY_BYTES_MAX);
-        let history: History = known.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
-        let saved = AtomicU64::new(history.count());
+        let known: Known = known.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let saved = AtomicU64::new(known.history.count());
         let seed = host::wall_ms() ^ u64::from(std::process::id()) << 32;
         let state = Mutex::new(State {
-            dispatcher: Dispatcher::new(history, seed),
+            dispatcher: Dispatcher::new(known, seed),
             tasks: HashMap::new(),
             names: HashMap::new(),
         });
@@ -105,11 +102,11 @@ impl Desk {
     pub(super) fn save(&self, cache: &Path) {
         let content = {
             let state = self.state();
-            let count = state.dispatcher.history().count();
+            let count = state.dispatcher.learned();
             if self.saved.swap(count, Ordering::Relaxed) == count {
                 return;
             }
-            postcard::to_stdvec(state.dispatcher.history())
+            postcard::to_stdvec(&state.dispatcher.known())
         };
         let written = content.map_err(std::io::Error::other).and_then(|bytes| {
             let (path, temporary) = (layout::history(cache), layout::history(cache).with_extension("new"));

@@ -28,6 +28,7 @@ use mesh_proto::{
     toolchain::Fingerprint,
 };
 pub use peer::Peer;
+use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -152,6 +153,15 @@ pub struct Why {
     pub others: Vec<(Option<PeerId>, u64)>,
     /// It is a second start.
     pub is_second: bool,
+}
+
+/// What is worth remembering when an agent ends: costs of units, and how fast machines are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// What units cost.
+    pub history: History,
+    /// How fast machines are with a compiler; `None` for this one.
+    pub speeds: Vec<(Option<PeerId>, Fingerprint, Speed)>,
 }
 
 /// This machine.
@@ -292,8 +302,9 @@ fn holder(unit: Option<UnitId>, attempt: AttemptId) -> u64 {
 impl Dispatcher {
     /// With what was learned before. `seed` is for pauses that should differ from machine to machine.
     #[must_use]
-    pub fn new(history: History, seed: u64) -> Self {
-        Self {
+    pub fn new(known: Known, seed: u64) -> Self {
+        let Known { history, speeds } = known;
+        let mut all = Self {
             here: HereState::default(),
             here_speeds: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -312,7 +323,15 @@ impl Dispatcher {
             latest: VecDeque::new(),
             usual: 1.0,
             hopeless: Vec::new(),
+        };
+        for (machine, toolchain, speed) in speeds.into_iter().take(PEERS_MAX) {
+            match machine {
+                Some(id) => all.peers.entry(id).or_default().remember(toolchain, speed),
+                None => drop(all.here_speeds.insert(toolchain, speed)),
+            }
         }
+        all.usual = all.usual_speed();
+        all
     }
 
     /// This machine is so now.
@@ -495,10 +514,21 @@ impl Dispatcher {
         self.latest.len() >= LATEST_MAX && here * 100 >= self.latest.len() * ALARM_PERCENT
     }
 
-    /// What is known of costs, to be kept.
+    /// What is worth remembering.
     #[must_use]
-    pub fn history(&self) -> &History {
-        &self.history
+    pub fn known(&self) -> Known {
+        let here = self.here_speeds.iter().map(|(toolchain, speed)| (None, *toolchain, *speed));
+        let there = self
+            .peers
+            .iter()
+            .flat_map(|(id, peer)| peer.known_speeds().map(|(toolchain, speed)| (Some(*id), toolchain, speed)));
+        Known { history: self.history.clone(), speeds: here.chain(there).collect() }
+    }
+
+    /// How often a cost was learned: to tell whether it is worth keeping.
+    #[must_use]
+    pub fn learned(&self) -> u64 {
+        self.history.count()
     }
 
     /// What is believed of a peer.

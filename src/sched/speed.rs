@@ -18,7 +18,7 @@ const TIMES_MAX: u64 = 8;
 
 /// What units should have cost that ended on a machine, over the time that they took there. A ratio of sums rather than a
 /// mean of ratios: a machine that holds units for long says so with each of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Speed {
     cost_us: f64,
     took_us: f64,

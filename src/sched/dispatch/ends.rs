@@ -79,7 +79,7 @@ impl Dispatcher {
     }
 
     /// The mean speed of those of which something is known.
-    fn usual_speed(&self) -> f32 {
+    pub(super) fn usual_speed(&self) -> f32 {
         let peers = self.peers.values().filter_map(Peer::mean_speed);
         let all = peers.chain(mean(self.here_speeds.values()));
         let (sum, count) = all.fold((0.0f32, 0.0f32), |(sum, count), speed| (sum + speed.ln(), count + 1.0));

@@ -44,6 +44,18 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// What was learned of it before.
+    pub(super) fn remember(&mut self, toolchain: Fingerprint, speed: Speed) {
+        if self.speeds.len() < SPEEDS_MAX {
+            self.speeds.insert(toolchain, speed);
+        }
+    }
+
+    /// What was learned of it.
+    pub(super) fn known_speeds(&self) -> impl Iterator<Item = (Fingerprint, Speed)> {
+        self.speeds.iter().map(|(toolchain, speed)| (*toolchain, *speed))
+    }
+
     /// It says how busy it is.
     pub(super) fn says(&mut self, now_us: u64, load: Load) {
         self.load = load;
@@ -60,8 +72,13 @@ impl Peer {
     /// A unit ended well there.
     pub(super) fn worked(&mut self) {
         self.breaker.worked();
-        let first = (u32::from(self.load.slots) / UNKNOWN_SHARE).max(1);
-        self.proved = Some(self.proved.unwrap_or(first).saturating_add(1));
+        self.proved = Some(self.proved.unwrap_or_else(|| self.at_first()).saturating_add(1));
+    }
+
+    /// How many units it gets before one has ended there: some, if nothing is remembered of it.
+    fn at_first(&self) -> u32 {
+        let is_known = self.speeds.values().any(Speed::is_known);
+        if is_known { u32::MAX } else { (u32::from(self.load.slots) / UNKNOWN_SHARE).max(1) }
     }
 
     pub(super) fn measured(&mut self, rtt_us: u64, bytes_a_s: Option<u64>) {
@@ -152,7 +169,7 @@ impl Peer {
         match u32::from(self.load.credits) {
             _ if self.breaker.is_open(now_us) || now_us < self.busy_until_us => 0,
             credits if self.breaker.is_on_probation() => credits.min(1),
-            credits => credits.min(self.proved.unwrap_or((u32::from(self.load.slots) / UNKNOWN_SHARE).max(1))),
+            credits => credits.min(self.proved.unwrap_or_else(|| self.at_first())),
         }
     }
 }

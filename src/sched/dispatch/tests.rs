@@ -21,7 +21,7 @@ fn load(slots: u16) -> Load {
 
 /// A machine of so many cores with these peers.
 fn dispatcher(cores: u32, peers: &[(PeerId, u16)]) -> Dispatcher {
-    let mut all = Dispatcher::new(History::default(), 1);
+    let mut all = Dispatcher::new(Known::default(), 1);
     all.here(0, HereState { cores, memory_free_kib: None, copies: true });
     for (peer, slots) in peers {
         all.connected(0, *peer, 500);
@@ -39,7 +39,7 @@ fn dispatcher(cores: u32, peers: &[(PeerId, u16)]) -> Dispatcher {
 
 #[test]
 fn a_machine_that_is_new_gets_few_units_and_more_with_each_that_ends_well() {
-    let mut all = Dispatcher::new(History::default(), 1);
+    let mut all = Dispatcher::new(Known::default(), 1);
     all.connected(0, A, 500);
     all.lends(0, A, [gcc()]);
     all.load(0, A, load(8));

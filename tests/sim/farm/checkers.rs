@@ -259,9 +259,4 @@ impl Checkers {
             None => Ok(()),
         }
     }
-
-    /// What a client's second starts and lost jobs have cost, of a thousand of all that it compiled.
-    pub(crate) fn waste_permille(&self, client: usize) -> u64 {
-        self.clients.get(&client).map_or(0, |state| state.wasted_us * 1000 / state.cpu_us.max(1))
-    }
 }

@@ -340,8 +340,7 @@ fn all_that_the_scenarios_are_for_happens_in_them() {
     let (mut seconds, mut copies) = (0, 0);
     let mut refused = std::collections::BTreeMap::new();
     for seed in 0..8 {
-        let mut farm =
-            farm(seed, std::env::var_os("SPEAK").is_some(), &[(4, 1.0), (4, 1.0), (4, 1.0), (4, 1.0), (4, 1.0)], 600);
+        let mut farm = farm(seed, false, &[(4, 1.0), (4, 1.0), (4, 1.0), (4, 1.0), (4, 1.0)], 600);
         farm.machines[2].nature = Nature::Refuses;
         farm.machines[3].nature = Nature::Boasts;
         farm.checkers.losses = true;

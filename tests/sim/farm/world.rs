@@ -2,15 +2,17 @@
 
 use super::{
     checkers::{Checkers, Seen},
+    ideal::micros,
     machine::Processor,
     units::UnitSpec,
 };
 use crate::random::Random;
 use mesh::sched::{
-    dispatch::{Ask, AttemptId, Dispatcher, Do, End, HereState, UnitId},
+    dispatch::{Ask, AttemptId, Dispatcher, Do, End, HereState, Known, UnitId},
     guest::Terms,
     history::{Class, History, Work},
     intake::{Act, Intake, JobId},
+    speed::Speed,
 };
 use mesh_proto::{
     digest::Digest,
@@ -275,7 +277,7 @@ impl Farm {
             closed: None,
             up: true,
             life: 0,
-            dispatcher: Dispatcher::new(History::default(), self.random.next()),
+            dispatcher: Dispatcher::new(Known::default(), self.random.next()),
             intake: Intake::default(),
             jobs: BTreeMap::new(),
             next_job: 0,
@@ -934,8 +936,20 @@ impl Farm {
             let work = Work { key: unit.key, class, input_bytes: unit.input_bytes };
             history.learned(&work, unit.cost_us, unit.peak_kib);
         }
+        let mean_us = history.mean_us();
+        let speed = |speed: f64| {
+            let mut known = Speed::usual(speed as f32, mean_us);
+            for _ in 0..8 {
+                known.observe(mean_us, micros(mean_us as f64 / speed), true, mean_us);
+            }
+            known
+        };
+        let of = |(number, machine): (usize, &Machine)| {
+            ((number != at).then_some(machine.id), toolchain(), speed(machine.cpu.speed))
+        };
+        let speeds = self.machines.iter().enumerate().map(of).collect();
         let (seed, here) = (self.random.next(), self.machines[at].cpu.cores);
-        let mut dispatcher = Dispatcher::new(history, seed);
+        let mut dispatcher = Dispatcher::new(Known { history, speeds }, seed);
         dispatcher.here(0, HereState { cores: here, memory_free_kib: Some(64 << 20), copies: true });
         self.machines[at].dispatcher = dispatcher;
     }
