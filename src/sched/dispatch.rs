@@ -46,8 +46,11 @@ const LOOK_US: u64 = 100_000;
 const STALL_US: u64 = 60_000_000;
 /// A unit that was refused this often for want of a slot has failed there.
 const BUSY_MAX: u32 = 8;
-/// The share of all compile time that second starts may waste, one part of so many.
-const WASTE_PARTS: u64 = 20;
+/// The share of all compile time that second starts may be expected to waste, one part of so many: what they really waste is
+/// known afterwards, and is to stay below a twentieth.
+const WASTE_PARTS: u64 = 25;
+/// And so many average units, so that a small build is not left with its last unit on a machine that crawls.
+const WASTE_UNITS: u64 = 2;
 /// Of so many units that could have gone out, the latest, it is known whether they were compiled here for want of another.
 const LATEST_MAX: usize = 64;
 /// From this share of them on, of a hundred, something is wrong.

@@ -1,6 +1,6 @@
 //! Second starts of units that are late, within a budget (DECIDE).
 
-use super::{Attempt, AttemptId, Dispatcher, Do, GROWS_US, WASTE_PARTS, Why, holder};
+use super::{Attempt, AttemptId, Dispatcher, Do, GROWS_US, WASTE_PARTS, WASTE_UNITS, Why, holder};
 use crate::sched::{
     choose::{self, Candidate},
     hedge::{self, Target, Underway},
@@ -147,6 +147,6 @@ impl Dispatcher {
     pub(super) fn may_waste(&self, costs_us: u64, parts: u64) -> bool {
         let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.cost_us);
         let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
-        wasted <= self.counts.compiled_us / parts
+        wasted <= self.counts.compiled_us / parts + WASTE_UNITS * self.history.mean_us()
     }
 }

@@ -38,6 +38,11 @@ pub(crate) enum Seen {
         unit: UnitId,
         attempt: AttemptId,
     },
+    /// A client has compiled so many units of its class before.
+    Knows {
+        client: usize,
+        units: u64,
+    },
     /// A unit is started while another start of it is under way.
     Second {
         client: usize,
@@ -103,6 +108,8 @@ struct Client {
     /// Units that have been asked for and not ended, and when they were.
     open: BTreeMap<UnitId, Micros>,
     ended: u64,
+    /// Units of its class that it had compiled before.
+    known: u64,
     cpu_us: u64,
     wasted_us: u64,
     out: BTreeMap<AttemptId, (usize, UnitId)>,
@@ -157,11 +164,12 @@ impl Checkers {
                 had.credits.insert(provider, credits.into());
             }
             Seen::Offered { client, provider, unit, attempt } => self.offered(now, client, provider, unit, attempt),
+            Seen::Knows { client, units } => self.clients.entry(client).or_default().known = units,
             Seen::Second { client, unit, here } => {
                 self.seconds += 1;
                 self.copies += u64::from(here);
                 let state = self.clients.entry(client).or_default();
-                let (ended, own, cores) = (state.ended, state.here, state.cores);
+                let (ended, own, cores) = (state.ended + state.known, state.here, state.cores);
                 let starts = state.out.values().filter(|(_, u)| *u == unit).count();
                 let enough = ended >= u64::from(SAMPLES_MIN);
                 self.hold(enough, || format!("{client} started unit {unit} again after {ended} units of its class"));

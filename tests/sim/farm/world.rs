@@ -34,8 +34,9 @@ const IDLE: Micros = 10 * SECOND;
 const ANSWER_MAX: Micros = 660 * SECOND;
 /// Loads go out this often at most.
 const PACE: Micros = 250 * MS;
-/// What a client's processor spends on a unit that it sends.
-const FEED: Micros = 5 * MS;
+/// What lies between two units that a client sends: it spends five milliseconds of processor time on each, on several of
+/// its cores (build tool, launcher, closure and wire side by side).
+const FEED: Micros = 2 * MS;
 /// What a job takes besides its compiler: its root, and collecting what it made.
 const STAGE: Micros = 10 * MS;
 /// The headers that all units of a project share are sent once, and are this share of what a unit reads, of a hundred.
@@ -201,6 +202,8 @@ pub(crate) struct Machine {
     next_job: JobId,
     /// What each client was told last.
     told: BTreeMap<usize, Load>,
+    /// Whom it has ever been connected with.
+    met: BTreeSet<usize>,
     telling: bool,
     untold: bool,
     ticks_at: Option<Micros>,
@@ -282,6 +285,7 @@ impl Farm {
             jobs: BTreeMap::new(),
             next_job: 0,
             told: BTreeMap::new(),
+            met: BTreeSet::new(),
             telling: false,
             untold: false,
             ticks_at: None,
@@ -438,6 +442,8 @@ impl Farm {
         }
         self.epochs += 1;
         self.links.insert((client, provider), self.epochs);
+        self.machines[client].met.insert(provider);
+        self.machines[provider].met.insert(client);
         let (now, there, here) = (self.now, self.machines[provider].id, self.machines[client].id);
         let rtt_us = 2 * (self.machines[client].latency + self.machines[provider].latency);
         self.machines[provider].intake.client(here, tag(client));
@@ -794,12 +800,9 @@ impl Farm {
         let wants = small(self.machines[at].dispatcher.wants());
         let own = small(self.machines[at].dispatcher.running_here());
         let mut any = false;
-        let pairs: Vec<(usize, u32)> = self
-            .links
-            .iter()
-            .filter(|((client, provider), _)| *client == at || *provider == at)
-            .map(|((client, provider), epoch)| (if *client == at { *provider } else { *client }, *epoch))
-            .collect();
+        let epoch =
+            |other: &usize| self.epoch(at, *other).or_else(|| self.epoch(*other, at)).map(|epoch| (*other, epoch));
+        let pairs: Vec<(usize, u32)> = self.machines[at].met.iter().filter_map(epoch).collect();
         for (other, epoch) in pairs {
             let peer = self.machines[other].id;
             let mut load = Load { own, wants, ..self.machines[at].intake.load_for(self.now, peer) };
@@ -937,6 +940,8 @@ impl Farm {
             history.learned(&work, unit.cost_us, unit.peak_kib);
         }
         let mean_us = history.mean_us();
+        let units = self.machines[at].build.units.len() as u64;
+        self.checkers.see(self.now, Seen::Knows { client: at, units });
         let speed = |speed: f64| {
             let mut known = Speed::usual(speed as f32, mean_us);
             for _ in 0..8 {
