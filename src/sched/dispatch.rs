@@ -48,7 +48,7 @@ const STALL_US: u64 = 60_000_000;
 const BUSY_MAX: u32 = 8;
 /// The share of all compile time that second starts may be expected to waste, one part of so many: what they really waste is
 /// known afterwards, and is to stay below a twentieth.
-const WASTE_PARTS: u64 = 25;
+const WASTE_PARTS: u64 = 30;
 /// And so many average units, so that a small build is not left with its last unit on a machine that crawls.
 const WASTE_UNITS: u64 = 2;
 /// Of so many units that could have gone out, the latest, it is known whether they were compiled here for want of another.

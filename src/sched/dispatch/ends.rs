@@ -133,6 +133,14 @@ impl Dispatcher {
             peer.overhead_was(elapsed_us.saturating_sub(usage.run_us).saturating_sub(usage.wait_us));
         }
         self.learn(attempt.peer, &toolchain, &work, &expected, own_us, usage.peak_kib);
+        // By what it cost is judged what the other start of it was good for.
+        if let Some(unit) = self.units.get_mut(&attempt.unit) {
+            let at = match attempt.peer {
+                Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
+                None => self.here_speeds.get(&toolchain).map_or(self.usual, Speed::value),
+            };
+            unit.expected.cost_us = choose::time(own_us, 1.0 / at).max(1);
+        }
         self.counts.hedges_won += u64::from(attempt.is_second);
         self.was(false);
         self.forget(now_us, attempt.unit);
@@ -200,7 +208,9 @@ impl Dispatcher {
                     Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
                     None => self.here_speed(&toolchain),
                 };
-                self.counts.wasted_us = self.counts.wasted_us.saturating_add(choose::time(ran_us, 1.0 / at));
+                // It has not done all of the unit, however long it took.
+                let wasted_us = choose::time(ran_us, 1.0 / at).min(expected.cost_us);
+                self.counts.wasted_us = self.counts.wasted_us.saturating_add(wasted_us);
                 self.acts.push(Do::Cancel { unit: id, attempt: number });
             }
         }

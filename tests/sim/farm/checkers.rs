@@ -247,7 +247,7 @@ impl Checkers {
         let took = now - asked.unwrap_or(now);
         self.hold(took <= UNIT_MAX, || format!("unit {unit} of {client} took {} s", took / SECOND));
         // What one more second start may cost is not known before it has ended.
-        let slack = self.longest_us;
+        let slack = 2 * self.longest_us;
         let frugal = losses || ended < 100 || wasted <= cpu * WASTE_PERCENT / 100 + slack;
         self.hold(frugal, || format!("{client} wasted {} s of {} s", wasted / SECOND, cpu / SECOND));
     }
