@@ -37,7 +37,7 @@
 //! | [`compiler`] | decide | what a compiler command line reads and writes, or why it stays here |
 //! | [`inputs`] | do | the include graph: what a unit can read, from memory, revalidated for each request |
 //! | [`toolchain`] | do | compilers found, fingerprinted by content, closed over their files; in what two of them differ |
-//! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal |
+//! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal or a long silence; on what terms the owner lends |
 //! | [`net`] | do | the only code that sees quinn, rustls and mdns-sd: identity, connections, pairing, discovery |
 //! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect; compilers kept |
 //! | [`sandbox`] | do | runs one program with nothing but what its policy lists; all of the library's `unsafe` |

@@ -23,6 +23,7 @@
 #![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
 
 mod builds;
+mod choose;
 mod compile;
 mod desk;
 mod env;
