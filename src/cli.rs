@@ -422,6 +422,9 @@ mod tests {
           status     Show what this machine lends, borrows and compiles itself, and why
           explain    Tell where a file was compiled, and why there
           toolchain  List the compilers of this machine, who has them and what is sent where
+          pause      Lend nothing for a while
+          resume     End the pause
+          mode       Show or set what this machine lends: off, idle, share or full
           doctor     Check what this machine can do, and say what to do about what it cannot
           setup      Print what is needed to run mesh elsewhere
           demo       Build some C and C++ through two agents on this machine and compare every byte

@@ -29,6 +29,8 @@ const DISK_BYTES_MIN: u64 = 512 << 20;
 const DISK_PART_MIN: u64 = 20;
 /// What changes seldom or slowly is looked at so often, milliseconds.
 const SLOW_EVERY_MS: u64 = 2_000;
+/// Looks that are closer together are those of a machine that compiles for others.
+const OFTEN_MS: u64 = 600;
 
 /// What is read at each look, and what is remembered from the last.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Sampler {
     /// Interrupts of the keyboard and mouse, and when there was the last; nothing until one comes.
     keys: Option<(u64, Option<u64>)>,
     slow: Option<(u64, Slow)>,
+    /// When it looked last.
+    looked_ms: Option<u64>,
 }
 
 /// What is looked at less often.
@@ -75,6 +79,7 @@ impl Sampler {
             throttled_at: None,
             keys: None,
             slow: None,
+            looked_ms: None,
         }
     }
 
@@ -91,7 +96,9 @@ impl Sampler {
         let cores = quota.map_or(cores, |quota| quota.min(cores)).max(1);
         self.load(now_ms, cores);
         let (total, free) = self.memory();
-        let slow = match self.slow {
+        // Whoever looks this often does so because jobs of others run: somebody who sits down is to be noticed at once.
+        let often = self.looked_ms.replace(now_ms).is_some_and(|at| now_ms.saturating_sub(at) < OFTEN_MS);
+        let mut slow = match self.slow {
             Some((at, slow)) if now_ms.saturating_sub(at) < SLOW_EVERY_MS => slow,
             _ => {
                 let slow = self.slowly(now_ms, wall_s);
@@ -99,6 +106,9 @@ impl Sampler {
                 slow
             }
         };
+        if often {
+            slow.untouched_s = self.untouched(now_ms, wall_s);
+        }
         let pressure = |name: &str| {
             let limited = self.groups.iter().find(|group| group.is_limited());
             let own = limited.and_then(|group| group.read(&format!("{name}.pressure")));

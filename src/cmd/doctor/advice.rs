@@ -222,7 +222,7 @@ fn groups(facts: &Facts) -> Check {
             "cgroup",
             Level::Warning,
             format!("limits hold for each process of a job alone: {why}"),
-            "as a service the agent has a group of its own (mesh install); in its unit: Delegate=memory pids",
+            "as a service the agent has a group of its own (mesh install); in its unit: Delegate=cpu io memory pids",
         ),
     }
 }
