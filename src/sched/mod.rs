@@ -13,7 +13,6 @@
 //! | [`tokens`] | how many compilers a build may start at once, and how its tool is told |
 //! | [`lend`] | which compilers of others are kept here |
 
-pub mod admit;
 pub mod breaker;
 pub mod choose;
 pub mod dispatch;
@@ -21,7 +20,6 @@ pub mod guest;
 pub mod hedge;
 pub mod history;
 pub mod intake;
-pub mod least;
 pub mod ledger;
 pub mod lend;
 pub mod retry;

@@ -3,7 +3,7 @@
 use crate::link::{Micros, SECOND};
 use mesh::{
     reason::Reason,
-    sched::{least::OFFERS_PER_SLOT, retry::ATTEMPTS_MAX},
+    sched::{intake::places, retry::ATTEMPTS_MAX},
 };
 use mesh_proto::{digest::Digest, membership::Role, path::AbsPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,10 +209,12 @@ impl Checkers {
                 self.hold(strays.is_empty(), || format!("outputs outside of the declared directories: {strays:?}"));
             }
             Seen::Accepted { provider } => {
+                let clients = u32::try_from(self.admitted.len()).unwrap_or(u32::MAX);
                 let tally = self.tally(provider);
                 tally.accepted += 1;
                 let Tally { slots, accepted, .. } = *tally;
-                let holds = accepted <= slots * OFFERS_PER_SLOT;
+                // Each has a share, and one that had more before another came keeps it until its jobs end.
+                let holds = accepted <= places(slots) * clients;
                 self.hold(holds, || format!("machine {provider} of {slots} slots accepted {accepted} offers"));
             }
             Seen::Started { provider, client } => {
@@ -398,7 +400,7 @@ mod tests {
             (vec![asked(), remote(GOOD), remote(GOOD)], "ended twice"),
             (vec![asked(), remote(Digest([2; 32]))], "another object"),
             (vec![asked(), accepted(), accepted(), started(1), remote(GOOD)], "after its deadline"),
-            (vec![accepted(), accepted(), accepted()], "accepted 3 offers"),
+            ((0..7).map(|_| accepted()).collect(), "accepted 7 offers"),
             (vec![asked(), offered(1), offered(1)], "to 1 twice"),
             (vec![asked(), offered(1), offered(2), offered(3), offered(4)], "offered 4 times"),
             (vec![asked(), remote(GOOD), offered(1)], "after its end"),

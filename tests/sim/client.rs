@@ -10,7 +10,7 @@ use crate::{
 use mesh::{
     reason::Reason,
     sched::{
-        least::{self as choose, Candidate, Choice, Here},
+        choose::{self, Candidate, Choice, Here},
         retry::{self, Failure, Next},
     },
 };
@@ -176,7 +176,7 @@ impl World {
     }
 
     fn choose(&mut self, m: usize, id: u32) -> Choice {
-        let Some(request) = self.machines[m].requests.get(&id) else { return Choice::Here };
+        let Some(request) = self.machines[m].requests.get(&id) else { return Choice::Nobody };
         let early = match self.machines[m].role() {
             None => Some(Reason::NoMesh),
             Some(role) if !role.submits() => Some(Reason::Role),
@@ -185,7 +185,7 @@ impl World {
         };
         if let Some(reason) = early {
             self.end_local(m, id, reason);
-            return Choice::Here;
+            return Choice::Nobody;
         }
         let machine = &self.machines[m];
         let ends = || machine.links.iter().map(|(p, c)| (*p, &machine.ends[c]));
@@ -195,10 +195,12 @@ impl World {
             .map(|(p, e)| e.candidate(p, rtt(e.peer)))
             .collect();
         let matching = ends().any(|(_, e)| e.has(&request.toolchain));
-        let here = Here { cores: machine.cores, running: machine.own + machine.running };
-        let choice = choose::choose(&candidates, (!request.force).then_some(here), request.prefer);
+        let (slots, running) = (machine.cores, machine.own);
+        let here = Here { slots, running, speed: 1.0, has_room: running < slots };
+        let load = choose::Load { cost_us: SECOND, mean_us: SECOND, waiting: 0 };
+        let choice = choose::choose(load, &candidates, (!request.force).then_some(here), request.prefer);
         match choice {
-            Choice::Peer(peer) => {
+            Choice::Peer(peer, _) => {
                 let conn = machine.links[&peer];
                 self.offer(m, id, conn);
             }
@@ -208,9 +210,9 @@ impl World {
                 self.note("waits", [m, usize::try_from(id).expect("few"), 0]);
             }
             Choice::Wait => {}
-            Choice::Here if !request.failed.is_empty() => self.end_local(m, id, Reason::PeerLost),
-            Choice::Here if !matching => self.end_local(m, id, Reason::NoMatch),
-            Choice::Here => self.end_local(m, id, Reason::LocalIdle),
+            Choice::Here(_) | Choice::Nobody if !request.failed.is_empty() => self.end_local(m, id, Reason::PeerLost),
+            Choice::Here(_) | Choice::Nobody if !matching => self.end_local(m, id, Reason::NoMatch),
+            Choice::Here(_) | Choice::Nobody => self.end_local(m, id, Reason::LocalIdle),
         }
         choice
     }

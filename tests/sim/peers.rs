@@ -5,7 +5,7 @@ use crate::{
     link::{CONTROL, ConnId, HANDSHAKE_MAX, MS, NAMES, Parcel, SECOND},
     world::{Event, Nature, Timer, World},
 };
-use mesh::{agent::dial::Keep, sched::least::Candidate};
+use mesh::{agent::dial::Keep, sched::choose::Candidate};
 use mesh_proto::{
     exchange::share::Grants,
     frame,
@@ -66,9 +66,12 @@ impl LinkEnd {
         Candidate {
             peer,
             slots: u32::from(self.load.slots),
-            held: self.in_flight.saturating_add(u32::from(self.load.accepted)),
+            credits: self.load.credits.into(),
+            mine: self.in_flight,
+            others: self.load.accepted.into(),
             speed: 1.0,
-            rtt_us,
+            overhead_us: 2 * rtt_us,
+            has_memory: true,
         }
     }
 }
@@ -202,7 +205,7 @@ impl World {
 
     fn greet(&mut self, m: usize, conn: ConnId, peer: usize, side: usize, dialled: Option<SocketAddr>) {
         let Some(set) = self.machines[m].set.clone() else { return };
-        let load = self.load(m);
+        let slots = self.machines[m].slots;
         let hello = Hello {
             proto_min: 1,
             proto_max: 1,
@@ -212,7 +215,7 @@ impl World {
             role: self.machines[m].role(),
             name: format!("m{m}"),
             host_tag: [0; 16],
-            slots: u32::from(load.slots),
+            slots,
             toolchains: self.served_toolchains(m),
             addresses: Vec::new(),
             now_s: self.now_s(),
@@ -305,7 +308,6 @@ impl World {
         let dialled = end.dialled;
         let Some(hello) = end.theirs.take() else { return };
         end.toolchains = hello.toolchains;
-        end.load = Load { slots: u16::try_from(hello.slots).unwrap_or(u16::MAX), ..Load::default() };
         if self.machines[m].members.as_ref().is_none_or(|members| members.get(&id).is_none()) {
             return self.close(m, conn);
         }
@@ -327,6 +329,8 @@ impl World {
         self.machines[m].links.insert(id, conn);
         self.phase(m, conn, Phase::Stands);
         self.see(Seen::Stands { machine: m, peer, conn });
+        let tag = (peer as u128).to_le_bytes();
+        self.machines[m].intake.client(id, tag);
         self.tell_load_on(m, conn);
         let served = self.served_toolchains(m);
         self.send(m, conn, CONTROL, &Control::Toolchains(served));
@@ -341,9 +345,12 @@ impl World {
 
     fn said(&mut self, m: usize, conn: ConnId, said: Option<Control>) -> bool {
         let end = self.machines[m].ends.get_mut(&conn).expect("looked at above");
+        let end_peer = end.peer;
         match said {
             Some(Control::Load(load)) => {
                 end.load = load;
+                let peer = self.machines[end_peer].id;
+                self.machines[m].intake.wants(peer, load.wants.into());
                 self.wake_waiters(m);
             }
             Some(Control::Toolchains(list)) if list.len() <= limits::TOOLCHAINS_MAX => {
@@ -429,6 +436,7 @@ impl World {
         let machine = &mut self.machines[m];
         if machine.links.get(&id) == Some(&conn) {
             machine.links.remove(&id);
+            machine.intake.left(id);
         }
         if end.phase == Phase::Stands {
             self.checkers.see(self.clock.now, Seen::Falls { machine: m, conn });

@@ -8,7 +8,10 @@ use crate::{
     peers::message,
     world::{Nature, Timer, World},
 };
-use mesh::sched::admit::{self, Ledger};
+use mesh::sched::{
+    guest::Terms,
+    intake::{Act, JobId},
+};
 use mesh_proto::{
     closure::{Entry, Node},
     digest::Digest,
@@ -63,24 +66,21 @@ impl World {
     }
 
     /// How busy a machine says to be to the other end of a connection.
-    pub(crate) fn load_for(&self, m: usize, conn: ConnId) -> Load {
-        let load = self.load(m);
-        let theirs = self.machines[m].jobs.range((conn, 0)..(conn + 1, 0)).count();
-        Load { accepted: load.accepted.saturating_sub(u16::try_from(theirs).unwrap_or(u16::MAX)), ..load }
+    pub(crate) fn load_for(&mut self, m: usize, conn: ConnId) -> Load {
+        self.settle(m);
+        let machine = &self.machines[m];
+        let peer = machine.ends.get(&conn).map(|end| self.machines[end.peer].id).unwrap_or(machine.id);
+        let own = u16::try_from(machine.own).unwrap_or(u16::MAX);
+        Load { own, ..machine.intake.load_for(self.clock.now, peer) }
     }
 
-    /// How busy a machine is.
-    pub(crate) fn load(&self, m: usize) -> Load {
-        let (machine, closed) = (&self.machines[m], self.closed(m));
-        let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        let serves = closed.is_none();
-        Load {
-            slots: if serves { small(machine.slots) } else { 0 },
-            accepted: if serves { small(machine.accepted) } else { 0 },
-            own: small(machine.own),
-            closed,
-            ..Load::default()
-        }
+    /// On what terms a machine serves may have changed with its role.
+    fn settle(&mut self, m: usize) {
+        let closed = self.closed(m);
+        let machine = &mut self.machines[m];
+        let slots = if closed.is_none() { machine.slots } else { 0 };
+        machine.intake.terms(self.clock.now, Terms { slots, closed, memory_free_kib: None, gives_up_one: false });
+        self.start_jobs(m);
     }
 
     pub(crate) fn served_toolchains(&self, m: usize) -> Vec<Fingerprint> {
@@ -111,20 +111,14 @@ impl World {
             }
             return;
         };
+        self.settle(m);
         let machine = &self.machines[m];
         let client = self.machines[machine.ends[&conn].peer].id;
-        let ledger = Ledger {
-            slots: machine.slots,
-            accepted: machine.accepted,
-            closed: self.closed(m),
-            memory_free_kib: None,
-            client: machine.members.as_ref().and_then(|all| all.get(&client)).map(|member| member.role),
-        };
-        if let Err(refusal) = admit::admit(&ledger) {
+        let role = machine.members.as_ref().and_then(|all| all.get(&client)).map(|member| member.role);
+        if let Err(refusal) = self.machines[m].intake.offer(job_id(key), client, role, 0) {
             self.note("turned down", [m, conn, 0]);
             return self.send(m, conn, stream, &Answer::Refused(refusal));
         }
-        self.machines[m].accepted += 1;
         self.see(Seen::Accepted { provider: m });
         self.note("accepted", [m, conn, usize::try_from(stream).expect("few")]);
         self.load_changed(m);
@@ -244,21 +238,27 @@ impl World {
         let job = self.machines[m].jobs.get_mut(&key).expect("looked at above");
         job.stage = Stage::Queued(entries);
         job.step += 1;
-        self.machines[m].waiting.push_back(key);
+        let now = self.clock.now;
+        self.machines[m].intake.ready(now, job_id(key));
         self.start_jobs(m);
     }
 
-    /// Fills the free slots.
+    /// Does what the intake says.
     fn start_jobs(&mut self, m: usize) {
-        while self.machines[m].running < self.machines[m].slots {
-            let Some(key) = self.machines[m].waiting.pop_front() else { return };
-            let job = self.machines[m].jobs.get_mut(&key).expect("what waits is there");
+        for act in self.machines[m].intake.take() {
+            let (Act::Start(id) | Act::GiveUp(id, _)) = act;
+            let key = key_of(id);
+            // Its connection may be gone: then it is about to be dropped.
+            let Some(client) = self.machines[m].ends.get(&key.0).map(|end| end.peer) else { continue };
+            let Some(job) = self.machines[m].jobs.get_mut(&key) else { continue };
+            if let Act::GiveUp(_, refusal) = act {
+                self.refuse(m, key, refusal);
+                continue;
+            }
             let Stage::Queued(entries) = &mut job.stage else { continue };
             let entries = std::mem::take(entries);
             job.stage = Stage::Runs(entries);
             let wall = job.offer.job.wall_ms_max * MS;
-            self.machines[m].running += 1;
-            let client = self.machines[m].ends[&key.0].peer;
             self.see(Seen::Started { provider: m, client });
             self.note("runs", [m, client, key.0]);
             let takes = self.clock.random.between(50 * MS, self.compile_max) * self.machines[m].slowness / 100;
@@ -324,11 +324,10 @@ impl World {
         let Some(job) = self.machines[m].jobs.remove(&key) else { return };
         self.stop_asking(m, key);
         if matches!(job.stage, Stage::Runs(_)) {
-            self.machines[m].running -= 1;
             self.see(Seen::Stopped { provider: m });
         }
-        self.machines[m].waiting.retain(|k| *k != key);
-        self.machines[m].accepted -= 1;
+        let now = self.clock.now;
+        self.machines[m].intake.ended(now, job_id(key));
         self.see(Seen::Released { provider: m });
         self.load_changed(m);
         self.start_jobs(m);
@@ -337,12 +336,20 @@ impl World {
     /// A connection is gone, and with it the jobs that came by it.
     pub(crate) fn jobs_lost(&mut self, m: usize, conn: ConnId) {
         let lost: Vec<_> = self.machines[m].jobs.range((conn, 0)..(conn + 1, 0)).map(|(key, _)| *key).collect();
-        // All of them at once: none is started in the place of another.
-        self.machines[m].waiting.retain(|key| key.0 != conn);
         for key in lost {
             self.drop_job(m, key);
         }
     }
+}
+
+/// A job's number at the intake, and back.
+fn job_id((conn, stream): (ConnId, Stream)) -> JobId {
+    (conn as u64) << 32 | u64::from(stream)
+}
+
+fn key_of(id: JobId) -> (ConnId, Stream) {
+    let conn = usize::try_from(id >> 32).expect("made of one");
+    (conn, Stream::try_from(id & u64::from(u32::MAX)).expect("32 bits"))
 }
 
 pub(crate) fn outcome(made: &[(AbsPath, Vec<u8>)]) -> Outcome {

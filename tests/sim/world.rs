@@ -14,7 +14,7 @@ use crate::{
     random::Random,
     share::{Asking, Giving},
 };
-use mesh::agent::dial::Dialer;
+use mesh::{agent::dial::Dialer, sched::intake::Intake};
 use mesh_proto::{
     digest::Digest,
     exchange::share::GrantKey,
@@ -23,7 +23,7 @@ use mesh_proto::{
     toolchain::Fingerprint,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
 
@@ -158,9 +158,7 @@ pub(crate) struct Machine {
     pub(crate) slots: u32,
     /// A compile's time here, in hundredths of what it takes elsewhere.
     pub(crate) slowness: u64,
-    pub(crate) accepted: u32,
-    pub(crate) running: u32,
-    pub(crate) waiting: VecDeque<(ConnId, Stream)>,
+    pub(crate) intake: Intake,
     pub(crate) jobs: BTreeMap<(ConnId, Stream), Serving>,
     pub(crate) blobs: BTreeMap<Digest, Vec<u8>>,
     /// Fetches from other providers, and theirs from here.
@@ -203,11 +201,9 @@ impl Machine {
             links: BTreeMap::new(),
             toolchains: vec![toolchain(0)],
             cores: 4,
-            slots: mesh::sched::admit::slots(4),
+            slots: 4,
             slowness: 100,
-            accepted: 0,
-            running: 0,
-            waiting: VecDeque::new(),
+            intake: Intake::default(),
             jobs: BTreeMap::new(),
             blobs: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -289,7 +285,7 @@ impl World {
             }
             let cores = u32::try_from(world.clock.random.between(1, 4)).expect("few");
             world.machines[m].cores = cores;
-            world.machines[m].slots = mesh::sched::admit::slots(cores);
+            world.machines[m].slots = cores;
             let slots = world.machines[m].slots;
             world.checkers.see(0, Seen::Slots { provider: m, slots });
             for _ in 0..world.clock.random.between(1, 2) {
@@ -551,9 +547,7 @@ impl World {
         machine.dial_at = None;
         machine.ends.clear();
         machine.links.clear();
-        machine.accepted = 0;
-        machine.running = 0;
-        machine.waiting.clear();
+        machine.intake = Intake::default();
         machine.jobs.clear();
         machine.own = 0;
         machine.telling = false;
