@@ -131,6 +131,8 @@ pub(crate) struct Checkers {
     pub(crate) refused: BTreeMap<&'static str, u64>,
     /// The waste of second starts is not bounded where machines vanish with what they have done.
     pub(crate) losses: bool,
+    /// What no unit may take longer than, if that is less than what any failure could cost.
+    pub(crate) unit_max: Option<Micros>,
 }
 
 impl Checkers {
@@ -237,7 +239,7 @@ impl Checkers {
     }
 
     fn ended(&mut self, now: Micros, client: usize, unit: UnitId) {
-        let losses = self.losses;
+        let (losses, unit_max) = (self.losses, self.unit_max.unwrap_or(UNIT_MAX));
         let state = self.clients.entry(client).or_default();
         let asked = state.open.remove(&unit);
         state.ended += 1;
@@ -245,7 +247,7 @@ impl Checkers {
         let (wasted, cpu, ended) = (state.wasted_us, state.cpu_us, state.ended);
         self.hold(asked.is_some(), || format!("unit {unit} of {client} ended twice, or was never asked for"));
         let took = now - asked.unwrap_or(now);
-        self.hold(took <= UNIT_MAX, || format!("unit {unit} of {client} took {} s", took / SECOND));
+        self.hold(took <= unit_max, || format!("unit {unit} of {client} took {} s", took / SECOND));
         // What one more second start may cost is not known before it has ended.
         let slack = 2 * self.longest_us;
         let frugal = losses || ended < 100 || wasted <= cpu * WASTE_PERCENT / 100 + slack;

@@ -369,6 +369,8 @@ fn all_that_the_scenarios_are_for_happens_in_them() {
         farm.machines[2].nature = Nature::Refuses;
         farm.machines[3].nature = Nature::Boasts;
         farm.checkers.losses = true;
+        // Nobody is silent here: nothing waits for an answer that never comes, nor at a machine that has closed.
+        farm.checkers.unit_max = Some(400 * SECOND);
         farm.after(40 * SECOND, Fate::Speed { machine: 1, speed: 0.05 });
         farm.after(20 * SECOND, Fate::Short { machine: 4 });
         farm.after(30 * SECOND, Fate::Lends { machine: 4, slots: 0, closed: Some(Closed::Paused) });
