@@ -60,6 +60,7 @@
 //! | take memory, fill files | limits, size of its memory | `it_cannot_have_more_memory_than_its_limit`, `it_cannot_fill_memory_through_files` |
 //! | open, lengthen, make many files | limits | `limits_hold_open_files_long_files_and_many_files` |
 //! | print without end | the agent counts | `it_prints_no_more_than_its_limit` |
+//! | slow its machine down | scheduling class | `a_job_has_the_cores_while_nobody_else_wants_them` |
 //! | stay when it is over | first process | `what_a_job_leaves_behind_dies_with_it`, `a_killed_agent_takes_its_jobs_along` |
 //! | inherit from the agent | closed before it starts | `it_inherits_no_descriptor_no_variable_and_no_mask` |
 //! | place inputs elsewhere | `worker`, then the builder | `a_closure_that_writes_through_a_link_or_twice_is_refused_in_every_form`, `the_builder_places_nothing_through_a_link_by_itself` |

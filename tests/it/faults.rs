@@ -286,6 +286,12 @@ fn a_full_disk_here_fails_only_where_the_compiler_would() {
     let Some(desk) = desk() else { return };
     let at = desk.project.join("disk");
     let Some(disk) = desk.ground.small_disk(&at, 96) else { return };
+    // The desk may come from a test that has killed its provider, whose old connection is only missed after a while.
+    desk.write("first.c", "int first;\n");
+    until("the peer is used", || {
+        run(desk.launcher(&desk.line("gcc -c first.c -o first.o")), Streams::Apart).good();
+        desk.last().reason.is_none().then_some(())
+    });
     desk.write("disk/x.c", "char big[60000] = { 1 };\n");
     // Through a pipe, because the name of a temporary file would be in the message.
     let unit = desk.line("gcc -pipe -c x.c -o x.o").cwd(&at);
