@@ -122,18 +122,6 @@ fn cmake_is_given_a_launcher_and_its_cache_file_names_the_real_compiler() {
 }
 
 #[test]
-fn meson_is_compiled_elsewhere_into_the_same_objects() {
-    if !has("meson") || !has("ninja") {
-        return;
-    }
-    let Some(desk) = desk() else { return };
-    project(&desk);
-    let files: Vec<String> = (0..SOURCES).map(|at| format!("'f{at}.c'")).collect();
-    desk.write("meson.build", format!("project('p', 'c')\nexecutable('p', 'main.c', {})\n", files.join(", ")));
-    same_build(&desk, &[&["meson", "setup", "out"], &["meson", "compile", "-C", "out"]], "meson");
-}
-
-#[test]
 fn a_build_script_of_cargos_that_compiles_as_the_crate_cc_does_is_compiled_elsewhere() {
     if !has("cargo") {
         return;
