@@ -211,14 +211,14 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     for (count, read) in [(limits::CLOSURE_ENTRIES_MAX, true), (limits::CLOSURE_ENTRIES_MAX + 1, false)] {
         assert_eq!(frame::decode::<NumberSet>(&list(count, &[1, 1])).is_ok(), read, "{count} runs");
     }
-    // An outcome: exit code 0, its text, no outputs, a usage of six zeros.
+    // An outcome: exit code 0, its text, no outputs, a usage of eight zeros.
     for (count, read) in [(limits::JOB_TEXT_PIECES_MAX, true), (limits::JOB_TEXT_PIECES_MAX + 1, false)] {
-        let bytes = [&[0, 0][..], &list(count, &[0, 0]), &[0; 7]].concat();
+        let bytes = [&[0, 0][..], &list(count, &[0, 0]), &[0; 9]].concat();
         assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} texts");
     }
     for (count, read) in [(limits::JOB_OUTPUTS_MAX, true), (limits::JOB_OUTPUTS_MAX + 1, false)] {
         let output = [&[1, b'/'][..], &[0; 34]].concat();
-        let bytes = [&[0, 0, 0][..], &list(count, &output), &[0; 6]].concat();
+        let bytes = [&[0, 0, 0][..], &list(count, &output), &[0; 8]].concat();
         assert_eq!(frame::decode::<Outcome>(&bytes).is_ok(), read, "{count} outputs");
     }
     // A manifest: its driver, facts of an empty label and value each, parts that are directories.
@@ -230,10 +230,10 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     assert!(!manifest(limits::TOOLCHAIN_FACTS_MAX + 1, 0) && !manifest(0, limits::TOOLCHAIN_PARTS_MAX + 1));
     let fetch = |count: usize| frame::decode::<Fetch>(&[&[0; 64][..], &list(count, &[0; 32])].concat()).is_ok();
     assert!(fetch(limits::CLOSURE_ENTRIES_MAX) && !fetch(limits::CLOSURE_ENTRIES_MAX + 1));
-    // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each.
+    // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each; then its memory.
     for (count, read) in [(limits::SOURCES_MAX, true), (limits::SOURCES_MAX + 1, false)] {
         let job = [&[0; 32][..], &[0, 0, 1, b'/', 0], &[0; 5]].concat();
-        let bytes = [&job[..], &[0, 0], &list(count, &[0; 65])].concat();
+        let bytes = [&job[..], &[0, 0], &list(count, &[0; 65]), &[0]].concat();
         assert_eq!(frame::decode::<Offer>(&bytes).is_ok(), read, "{count} sources");
     }
     // A job: fingerprint, arguments, environment, directory, output directories, umask, flags, wall time.
