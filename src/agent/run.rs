@@ -398,9 +398,8 @@ async fn leave(agent: &Arc<Agent>) {
     }
     let deadline = tokio::time::Instant::now() + DRAIN_MAX;
     let busy = || {
-        let serving = agent.slots.accepted();
         // A launcher waits from its question to its verdict: what came of its unit may be on its way to the disk.
-        serving > 0 || agent.pulse.waiting() > 0
+        !agent.slots.is_idle() || agent.pulse.waiting() > 0
     };
     while busy() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -209,9 +209,11 @@ async fn stream(
             return Ok(None);
         }
     };
+    let mut answering = None;
     let let_in = agent.server.as_ref().ok_or(Refusal::Sandbox);
     let ran = match let_in.and_then(|server| Ok((server, agent.let_in(link, offer.memory_kib)?))) {
         Ok((server, mut place)) => {
+            answering = Some(agent.slots.answering());
             let (stopped, given_up) = (out.stopped(), place.given_up());
             let ran = tokio::select! {
                 ran = job(agent, server, link, *offer, (&mut out, &mut inp), &mut place) => ran?,
@@ -244,6 +246,7 @@ async fn stream(
         }
     }
     out.finish();
+    drop(answering);
     Ok(Some(whole))
 }
 

@@ -8,7 +8,10 @@ use crate::sched::{
 use mesh_proto::{job::Refusal, message::Load, peer::PeerId};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 use tokio::sync::watch;
@@ -33,7 +36,17 @@ struct State {
 
 /// Slots, and who has them.
 #[derive(Debug, Default)]
-pub(super) struct Slots(Mutex<State>);
+pub(super) struct Slots(Mutex<State>, AtomicU32);
+
+/// An answer that is on its way: its job has no slot any more, but the agent must not end.
+#[derive(Debug)]
+pub(super) struct Answering<'a>(&'a Slots);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A job that was let in. Dropped, it has ended.
 #[derive(Debug)]
@@ -46,6 +59,17 @@ pub(super) struct Place {
 impl Slots {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no panic while held")
+    }
+
+    /// Counts a job whose answer is not yet sent, for as long as this lives.
+    pub(super) fn answering(&self) -> Answering<'_> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Answering(self)
+    }
+
+    /// Whether anybody still waits for this machine.
+    pub(super) fn is_idle(&self) -> bool {
+        self.accepted() == 0 && self.1.load(Ordering::Relaxed) == 0
     }
 
     /// Compilers that run for others.
