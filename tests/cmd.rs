@@ -146,18 +146,10 @@ fn record(source: &Path, ended_ms: u64) -> UnitRecord {
         source: source.as_os_str().as_bytes().to_vec(),
         output: b"/o/x.o".to_vec(),
         ended_ms,
-        ran_on: None,
         compiler: "gcc 14.2.1".to_owned(),
         reason: Some(Reason::NoMatch),
-        note: String::new(),
-        files: 0,
-        phases: vec![],
-        phases_there: vec![],
-        cpu_us: 0,
-        peak_kib: 0,
-        output_bytes: 0,
-        chosen: Vec::new(),
         starts: 1,
+        ..UnitRecord::default()
     }
 }
 

@@ -163,23 +163,7 @@ impl From<Reason> for Stays {
 pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: CancellationToken) -> Verdict {
     let mut phases = Phases::default();
     let session = request.session;
-    let mut record = UnitRecord {
-        source: Vec::new(),
-        output: Vec::new(),
-        ended_ms: 0,
-        ran_on: None,
-        compiler: String::new(),
-        reason: None,
-        note: String::new(),
-        files: 0,
-        phases: Vec::new(),
-        phases_there: Vec::new(),
-        cpu_us: 0,
-        peak_kib: 0,
-        output_bytes: 0,
-        chosen: Vec::new(),
-        starts: 0,
-    };
+    let mut record = UnitRecord::default();
     agent.records().requested();
     let (mut ticket, mut local) = (None, Ask::here(Work::default()));
     let result = go(agent, request, &cancel, &mut phases, &mut record, (&mut ticket, &mut local)).await;

@@ -235,7 +235,7 @@ impl Drop for Ticket {
             state.names.remove(&id);
         }
         self.agent.desk(|dispatcher, now| dispatcher.gone(now, id));
-        self.agent.load_changed();
+        self.agent.changed();
     }
 }
 

@@ -9,13 +9,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::Notify;
 
-/// All links. A wait on [`Links::changed`] ends when a link comes or goes, a peer's load changes or a job of ours ends.
+/// All links.
 #[derive(Debug, Default)]
 pub struct Links {
     by_peer: Mutex<BTreeMap<PeerId, Arc<Link>>>,
-    changed: Notify,
     next_id: AtomicU64,
     /// The link on which a file was named first, by the file's number in the include graph.
     holders: Mutex<HashMap<u32, u64>>,
@@ -91,7 +89,6 @@ impl Links {
     /// Puts a link in place of whatever there was for its peer.
     pub fn insert(&self, link: Arc<Link>) {
         self.lock().insert(link.peer, link);
-        self.wake();
     }
 
     /// Takes a link out, if it is still the one for its peer; says whether it was.
@@ -102,7 +99,6 @@ impl Links {
             links.remove(&link.peer);
         }
         drop(links);
-        self.wake();
         stood
     }
 
@@ -139,19 +135,6 @@ impl Links {
             if plain.len() < PREFIX_MIN { None } else { links.values().find(begins) }
         };
         by_name.or_else(by_id).map(|l| l.peer)
-    }
-
-    /// Ends at the next change after this call.
-    pub fn changed(&self) -> impl Future<Output = ()> + '_ {
-        let mut notified = Box::pin(self.changed.notified());
-        // Registered now, so that nothing between this call and the wait is missed.
-        notified.as_mut().enable();
-        notified
-    }
-
-    /// Something that a choice looks at has changed.
-    pub fn wake(&self) {
-        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, Arc<Link>>> {

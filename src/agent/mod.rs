@@ -144,15 +144,9 @@ impl Agent {
         self.graph.lock().expect("no panic while held")
     }
 
-    /// Counters have changed: they are written soon.
+    /// Counters, or how busy this machine is, have changed: they are written, and its peers told, soon.
     fn changed(&self) {
         self.dirty.notify_one();
-    }
-
-    /// How busy this machine is has changed: its peers are told soon, and whoever waits chooses again.
-    fn load_changed(&self) {
-        self.dirty.notify_one();
-        self.links.wake();
     }
 
     /// Compilers that run here now, whoever's they are.

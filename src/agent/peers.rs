@@ -367,12 +367,10 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
                 link.set_load(load);
                 agent.slots(|intake, _| intake.wants(link.peer, load.wants.into()));
                 agent.desk(|dispatcher, now| dispatcher.load(now, link.peer, load));
-                agent.links.wake();
             }
             Ok(Control::Toolchains(list)) if list.len() <= limits::TOOLCHAINS_MAX => {
                 link.set_toolchains(list);
                 agent.tell_toolchains(link);
-                agent.links.wake();
             }
             Ok(Control::Records(records)) if records.len() <= limits::RECORDS_MAX => {
                 if agent.mesh.merge(records).is_some() {
@@ -389,7 +387,6 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
                 };
                 link.set_load(load);
                 agent.desk(|dispatcher, now| dispatcher.load(now, link.peer, load));
-                agent.links.wake();
             }
             Ok(_) | Err(_) => return,
         }

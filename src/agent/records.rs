@@ -134,19 +134,11 @@ mod tests {
         UnitRecord {
             source: source.into(),
             output: format!("{source}.o").into(),
-            ended_ms: 0,
             ran_on: reason.is_none().then(|| "tower".to_owned()),
             compiler: "gcc 12".to_owned(),
             reason,
-            note: String::new(),
             files: 1,
-            phases: vec![],
-            phases_there: vec![],
-            cpu_us: 0,
-            peak_kib: 0,
-            output_bytes: 0,
-            chosen: Vec::new(),
-            starts: 0,
+            ..UnitRecord::default()
         }
     }
 

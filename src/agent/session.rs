@@ -173,21 +173,10 @@ mod tests {
 
     fn unit(ran_on: Option<&str>, reason: Option<Reason>, run_ms: u64) -> UnitRecord {
         UnitRecord {
-            source: Vec::new(),
-            output: Vec::new(),
-            ended_ms: 0,
             ran_on: ran_on.map(str::to_owned),
-            compiler: String::new(),
             reason,
-            note: String::new(),
-            files: 0,
-            phases: Vec::new(),
             phases_there: vec![Phase { name: "run".to_owned(), us: run_ms * 1000, cpu_us: None }],
-            cpu_us: 0,
-            peak_kib: 0,
-            output_bytes: 0,
-            chosen: Vec::new(),
-            starts: 0,
+            ..UnitRecord::default()
         }
     }
 

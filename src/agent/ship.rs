@@ -156,7 +156,6 @@ impl Agent {
             tracing::info!("{} does not take a compiler: {why}", link.name());
         }
         link.shipments.said(arrival);
-        self.links.wake();
     }
 }
 

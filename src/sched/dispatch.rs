@@ -55,8 +55,6 @@ const WASTE_UNITS: u64 = 2;
 const LATEST_MAX: usize = 64;
 /// From this share of them on, of a hundred, something is wrong.
 const ALARM_PERCENT: usize = 25;
-/// A compiler should have all of its memory after this time, microseconds.
-const GROWS_US: u64 = 5_000_000;
 /// Machines that are remembered after they went.
 const PEERS_MAX: usize = 4096;
 /// Alternatives that are kept for an explanation.

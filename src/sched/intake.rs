@@ -23,8 +23,6 @@ pub type JobId = u64;
 /// What a job is thought to need that its client has no idea of, KiB: the most, and the share of what there is.
 const MEMORY_GUESS_KIB_MAX: u64 = 1_200 << 10;
 const MEMORY_GUESS_SHARE: u64 = 2;
-/// A compiler should have all of its memory after this time, microseconds.
-const GROWS_US: u64 = 5_000_000;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +226,7 @@ impl Intake {
                 return;
             }
             job.stage = Stage::Runs;
-            self.ledger.begin(id, job.need_kib, now_us, GROWS_US);
+            self.ledger.begin(id, job.need_kib, now_us);
             self.acts.push(Act::Start(id));
         }
     }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// A compiler should have all of its memory after this time, microseconds.
+const GROWS_US: u64 = 5_000_000;
+
 /// Whoever holds something.
 pub type Holder = u64;
 
@@ -12,8 +15,6 @@ struct Held {
     need_kib: u64,
     /// When it began, microseconds.
     since_us: u64,
-    /// When it should have all of that, microseconds after it began.
-    grows_us: u64,
 }
 
 /// Cores and memory, and who holds them.
@@ -71,9 +72,9 @@ impl Ledger {
         self.has_slot() && (self.held.is_empty() || fits())
     }
 
-    /// It begins, and should have all of its memory after `grows_us`.
-    pub fn begin(&mut self, holder: Holder, need_kib: u64, now_us: u64, grows_us: u64) {
-        let before = self.held.insert(holder, Held { need_kib, since_us: now_us, grows_us });
+    /// It begins.
+    pub fn begin(&mut self, holder: Holder, need_kib: u64, now_us: u64) {
+        let before = self.held.insert(holder, Held { need_kib, since_us: now_us });
         debug_assert!(before.is_none(), "nobody holds two slots");
     }
 
@@ -93,10 +94,10 @@ impl Held {
     /// What of its memory it has not taken yet: a compiler grows about evenly.
     fn outstanding(&self, now_us: u64) -> u64 {
         let age = now_us.saturating_sub(self.since_us);
-        if age >= self.grows_us {
+        if age >= GROWS_US {
             return 0;
         }
-        let left = u128::from(self.need_kib) * u128::from(self.grows_us - age) / u128::from(self.grows_us);
+        let left = u128::from(self.need_kib) * u128::from(GROWS_US - age) / u128::from(GROWS_US);
         u64::try_from(left).unwrap_or(u64::MAX)
     }
 }
@@ -113,14 +114,14 @@ mod tests {
         ledger.set_slots(8);
         ledger.set_memory_free(Some(4 * GIB));
         assert!(ledger.has_room(3 * GIB, 0));
-        ledger.begin(1, 3 * GIB, 0, 10);
+        ledger.begin(1, 3 * GIB, 0);
         assert_eq!(ledger.memory_left(0), Some(GIB));
         assert!(!ledger.has_room(2 * GIB, 0));
         // Half of it is taken, and the system says so.
         ledger.set_memory_free(Some(5 * GIB / 2));
-        assert_eq!(ledger.memory_left(5), Some(GIB));
+        assert_eq!(ledger.memory_left(GROWS_US / 2), Some(GIB));
         assert!(ledger.end(1) && !ledger.end(1));
-        assert_eq!(ledger.memory_left(5), Some(5 * GIB / 2));
+        assert_eq!(ledger.memory_left(GROWS_US / 2), Some(5 * GIB / 2));
     }
 
     #[test]
@@ -130,11 +131,11 @@ mod tests {
         ledger.set_slots(2);
         ledger.set_memory_free(Some(0));
         assert!(ledger.has_room(GIB, 0));
-        ledger.begin(1, GIB, 0, 10);
+        ledger.begin(1, GIB, 0);
         assert!(!ledger.has_room(1, 0) && ledger.has_slot());
         ledger.set_memory_free(None);
         assert!(ledger.has_room(GIB, 0));
-        ledger.begin(2, GIB, 1, 10);
+        ledger.begin(2, GIB, 1);
         assert!(!ledger.has_slot() && ledger.youngest() == Some(2));
     }
 }

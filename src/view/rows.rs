@@ -12,16 +12,9 @@ pub const SCHEMA: u32 = 1;
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
 
+/// So many of the columns are told of peers in any case, and all on request.
+const PEERS_NARROW: usize = 7;
 const PEERS: &[Column] = &[
-    words("NAME"),
-    words("MATCHES"),
-    numbers("SLOTS"),
-    numbers("FREE"),
-    numbers("RTT"),
-    numbers("SPEED"),
-    words("STATE"),
-];
-const PEERS_WIDE: &[Column] = &[
     words("NAME"),
     words("MATCHES"),
     numbers("SLOTS"),
@@ -98,7 +91,7 @@ pub fn peers(snapshot: &Snapshot, wide: bool) -> String {
             row
         })
         .collect();
-    let mut out = table::table(if wide { PEERS_WIDE } else { PEERS }, &rows);
+    let mut out = table::table(if wide { PEERS } else { &PEERS[..PEERS_NARROW] }, &rows);
     out.push_str(&format!("{}\n", sum(snapshot)));
     out.extend(problems(snapshot));
     out

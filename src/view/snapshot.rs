@@ -136,7 +136,7 @@ pub struct Counters {
 }
 
 /// How one unit was compiled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitRecord {
     /// The source, absolute.
     pub source: Vec<u8>,

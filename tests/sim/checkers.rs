@@ -142,6 +142,22 @@ pub(crate) struct View {
     pub(crate) open: BTreeMap<usize, usize>,
 }
 
+/// The first thing that did not hold.
+#[derive(Debug, Default)]
+pub(crate) struct Complaint(Option<String>);
+
+impl Complaint {
+    pub(crate) fn hold(&mut self, holds: bool, words: impl FnOnce() -> String) {
+        if !holds && self.0.is_none() {
+            self.0 = Some(words());
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Option<String> {
+        self.0.take()
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Checkers {
@@ -157,7 +173,7 @@ pub(crate) struct Checkers {
     /// Client, giver, asker, key.
     granted: BTreeSet<(usize, usize, usize, [u8; 32])>,
     trouble: bool,
-    complaint: Option<String>,
+    complaint: Complaint,
     /// How requests ended.
     pub(crate) remote: u64,
     pub(crate) local: BTreeMap<Reason, u64>,
@@ -169,9 +185,7 @@ impl Checkers {
     }
 
     fn hold(&mut self, holds: bool, words: impl FnOnce() -> String) {
-        if !holds && self.complaint.is_none() {
-            self.complaint = Some(words());
-        }
+        self.complaint.hold(holds, words);
     }
 
     fn tally(&mut self, provider: usize) -> &mut Tally {

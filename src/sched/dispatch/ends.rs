@@ -21,6 +21,14 @@ impl Dispatcher {
         self.here_speeds.get(toolchain).map_or(self.usual, Speed::value)
     }
 
+    /// How fast a machine (`None`: this one) is with a compiler.
+    pub(super) fn speed_at(&self, machine: Option<PeerId>, toolchain: &Fingerprint) -> f32 {
+        match machine {
+            Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(toolchain, self.usual)),
+            None => self.here_speed(toolchain),
+        }
+    }
+
     pub(super) fn chance(&mut self) -> f32 {
         // Xorshift (Marsaglia, 2003): nothing secret depends on it.
         self.random ^= self.random << 13;
@@ -42,10 +50,7 @@ impl Dispatcher {
         own_us: u64,
         peak_kib: u64,
     ) {
-        let at = match machine {
-            Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(toolchain, self.usual)),
-            None => self.here_speed(toolchain),
-        };
+        let at = self.speed_at(machine, toolchain);
         self.counts.compiled_us = self.counts.compiled_us.saturating_add(choose::time(own_us, 1.0 / at));
         if work.key == 0 {
             return;
@@ -134,11 +139,8 @@ impl Dispatcher {
         }
         self.learn(attempt.peer, &toolchain, &work, &expected, own_us, usage.peak_kib);
         // By what it cost is judged what the other start of it was good for.
+        let at = self.speed_at(attempt.peer, &toolchain);
         if let Some(unit) = self.units.get_mut(&attempt.unit) {
-            let at = match attempt.peer {
-                Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
-                None => self.here_speeds.get(&toolchain).map_or(self.usual, Speed::value),
-            };
             unit.expected.cost_us = choose::time(own_us, 1.0 / at).max(1);
         }
         self.counts.hedges_won += u64::from(attempt.is_second);
@@ -204,10 +206,7 @@ impl Dispatcher {
                     let usual = (self.usual, self.history.mean_us());
                     peer.took(toolchain, usual, (expected.cost_us, ran_us.saturating_mul(2), expected.is_known));
                 }
-                let at = match attempt.peer {
-                    Some(id) => self.peers.get(&id).map_or(self.usual, |peer| peer.speed(&toolchain, self.usual)),
-                    None => self.here_speed(&toolchain),
-                };
+                let at = self.speed_at(attempt.peer, &toolchain);
                 // It has not done all of the unit, however long it took.
                 let wasted_us = choose::time(ran_us, 1.0 / at).min(expected.cost_us);
                 self.counts.wasted_us = self.counts.wasted_us.saturating_add(wasted_us);

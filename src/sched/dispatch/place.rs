@@ -1,8 +1,7 @@
 //! Where units go that wait (DECIDE).
 
 use super::{
-    Attempt, Dispatcher, Do, GROWS_US, Group, LATEST_MAX, OTHERS_MAX, Queue, STALL_US, State, Unit, UnitId, Why,
-    holder,
+    Attempt, Dispatcher, Do, Group, LATEST_MAX, OTHERS_MAX, Queue, STALL_US, State, Unit, UnitId, Why, holder,
     peer::{Peer, Wish},
 };
 use crate::{
@@ -101,7 +100,7 @@ impl Dispatcher {
     pub(super) fn begin_here(&mut self, now_us: u64, id: UnitId, reason: Reason, fallback: bool, why: Why) {
         let Some(unit) = self.units.get_mut(&id) else { return };
         unit.state = State::Here { since_us: now_us };
-        self.ledger.begin(holder(Some(id), 0), unit.expected.memory_kib, now_us, GROWS_US);
+        self.ledger.begin(holder(Some(id), 0), unit.expected.memory_kib, now_us);
         self.moved_us = now_us;
         if fallback {
             self.counts.fallbacks += 1;

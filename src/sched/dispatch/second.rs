@@ -1,6 +1,6 @@
 //! Second starts of units that are late, within a budget (DECIDE).
 
-use super::{Attempt, AttemptId, Dispatcher, Do, GROWS_US, WASTE_PARTS, WASTE_UNITS, Why, holder};
+use super::{Attempt, AttemptId, Dispatcher, Do, WASTE_PARTS, WASTE_UNITS, Why, holder};
 use crate::sched::{
     choose::{self, Candidate},
     hedge::{self, Target, Underway},
@@ -87,8 +87,8 @@ impl Dispatcher {
         let (id, unit) = (attempt.unit, &self.units[&attempt.unit]);
         let Some(late_us) = unit.expected.late_us else { return };
         let here_speed = self.here_speed(&unit.ask.toolchain);
+        let speed = self.speed_at(attempt.peer, &unit.ask.toolchain);
         let there = attempt.peer.and_then(|id| self.peers.get(&id));
-        let speed = there.map_or(here_speed, |peer| peer.speed(&unit.ask.toolchain, self.usual));
         let is_proved = there.is_none_or(|peer| peer.is_known(&unit.ask.toolchain));
         let underway = Underway {
             elapsed_us: now_us.saturating_sub(attempt.since_us),
@@ -133,7 +133,7 @@ impl Dispatcher {
                 let attempt = self.next_attempt;
                 self.next_attempt += 1;
                 unit.attempts.push(attempt);
-                self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us, GROWS_US);
+                self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us);
                 let overhead_us = hedge::COPY_US;
                 let (peer, since_us, is_second) = (None, now_us, true);
                 let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, cost_us, is_second };

@@ -1,6 +1,7 @@
 //! What must hold on the farm, watched from outside of the code: told what happens, never asked what to do.
 
 use super::world::{MS, Micros, SECOND};
+use crate::checkers::Complaint;
 use mesh::sched::{dispatch::AttemptId, dispatch::UnitId, history::SAMPLES_MIN, intake::JobId};
 use mesh_proto::job::Refusal;
 use std::collections::BTreeMap;
@@ -124,7 +125,7 @@ pub(crate) struct Checkers {
     providers: BTreeMap<usize, Provider>,
     clients: BTreeMap<usize, Client>,
     longest_us: u64,
-    complaint: Option<String>,
+    complaint: Complaint,
     /// Second starts, and those of them in a machine's own sandbox.
     pub(crate) seconds: u64,
     pub(crate) copies: u64,
@@ -141,9 +142,7 @@ impl Checkers {
     }
 
     fn hold(&mut self, holds: bool, words: impl FnOnce() -> String) {
-        if !holds && self.complaint.is_none() {
-            self.complaint = Some(words());
-        }
+        self.complaint.hold(holds, words);
     }
 
     pub(crate) fn see(&mut self, now: Micros, seen: Seen) {
