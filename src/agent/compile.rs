@@ -84,7 +84,6 @@ struct Unit {
 }
 
 impl Unit {
-    /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
     /// Whether the plan says that the compiler makes a file of this path.
     fn makes(&self, path: &AbsPath) -> bool {
         // gcc names this one after the source as well, so that no plan has its name.
@@ -95,6 +94,7 @@ impl Unit {
         remarks || named.any(|named| self.real_path(named).as_ref() == Some(path))
     }
 
+    /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
     fn real_path(&self, path: &[u8]) -> Option<AbsPath> {
         let directory = |path: &[u8]| path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (cut, object) = (directory(path), &self.view.plan.output);
