@@ -180,6 +180,13 @@ fn each_tool_is_told_in_the_way_that_its_version_understands() {
     assert_eq!(told(&[], &["ninja"]), format!("|-j{mesh}"));
     tool(&desk, "ninja", "1.13.0");
     assert!(told(&[], &["ninja"]).contains("--jobserver-auth=fifo:"));
+    // The number holds on this machine alone as well.
+    tool(&desk, "make", "GNU Make 4.3");
+    assert_eq!(told(&["--local", "-j", "1"], &["ninja"]), "|-j1");
+    // Another make than GNU's takes such words for its own, and ends.
+    tool(&desk, "bmake", "");
+    assert_eq!([told(&[], &["bmake", "all"]), told(&[], &["/bin/sh", "-c", "make"])], ["|all", "|"]);
+    assert!(told(&[], &["make"]).contains("--jobserver-auth="));
     let left = std::fs::read_dir(desk.client.home.join("run")).unwrap().flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("jobs-")));
 }

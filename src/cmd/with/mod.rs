@@ -87,16 +87,13 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     let tree = probe::tree(tool, &args.command, &cwd);
     // Launchers that ask nobody compile here, however much room there is elsewhere.
     let off = std::env::var_os(env::MESH).is_some_and(|mode| matches!(mode.as_bytes(), b"off" | b"local" | b"0"));
-    let wanted = match args.jobs {
-        _ if args.local || off => Wanted::Local,
-        None | Some(u32::MAX) => Wanted::Mesh,
-        Some(most) => Wanted::AtMost(most),
-    };
-    let wanted = match (tool, wanted) {
+    let most = match args.jobs {
+        Some(most) => most,
         // What cargo itself starts are compilers that run here.
-        (Tool::Cargo, Wanted::Mesh) => Wanted::AtMost(crate::host::cores().saturating_mul(CARGO_FOR_EACH_CORE)),
-        (_, wanted) => wanted,
+        None if tool == Tool::Cargo => crate::host::cores().saturating_mul(CARGO_FOR_EACH_CORE),
+        None => u32::MAX,
     };
+    let wanted = Wanted { is_local: args.local || off, most };
     // A build within a build is a part of it: the outer one says what came of both.
     let outer = std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes()));
     let number = if outer == 0 { number() } else { outer };
