@@ -6,9 +6,11 @@
 //! | `environment` | what the command finds in its environment (decide); `links` makes what stands first in its `PATH` |
 //! | `pool` | the jobserver; how many tokens it has is [`crate::sched::tokens`]' to say |
 //! | `attend` | the command, from its start to its end; `family` what descends from it |
+//! | `awake` | keeps the machine from falling asleep meanwhile |
 //! | `summary` | the line at the end (decide) |
 
 mod attend;
+mod awake;
 mod environment;
 mod family;
 mod links;
@@ -54,6 +56,8 @@ const CARGO_FOR_EACH_CORE: u32 = 2;
 struct Adviser {
     places: Option<Places>,
     session: u64,
+    /// No build is around this one.
+    is_outer: bool,
     wanted: Wanted,
 }
 
@@ -97,7 +101,7 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     // A build within a build is a part of it: the outer one says what came of both.
     let outer = std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes()));
     let number = if outer == 0 { number() } else { outer };
-    let adviser = Adviser { places: client::places().ok(), session: number, wanted };
+    let adviser = Adviser { places: client::places().ok(), session: number, is_outer: outer == 0, wanted };
     let first = adviser.session();
     if std::io::stderr().is_terminal() {
         remarks(args, first, tree.as_ref());
