@@ -1,5 +1,6 @@
 //! Cores, load, the clock (DO).
 
+mod bus;
 mod cpu;
 mod groups;
 pub mod kernel;

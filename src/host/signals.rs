@@ -3,7 +3,10 @@
 //! Everything is read below a root directory, so that tests can lay out files of their own there. A file that is not there
 //! says nothing, and that is as if all were well: none of these may keep a machine from helping by being absent.
 
-use super::groups::{self, Group};
+use super::{
+    bus::{Bus, Said},
+    groups::{self, Group},
+};
 use crate::sched::guest::{Power, Signals};
 use std::{
     collections::HashMap,
@@ -22,6 +25,10 @@ const TICKS_PER_S: u64 = 100;
 const SPAN_MS_MIN: u64 = 200;
 /// A processor that was throttled stays hot for so long, milliseconds.
 const THROTTLED_MS: u64 = 10_000;
+/// Clocks below this share of what the processor is sold for, of a hundred, for so long, milliseconds, while there is much to
+/// do, are those of one that is too hot or has too little power.
+const CLOCKS_PERCENT_MIN: u64 = 60;
+const CLOCKS_LOW_MS: u64 = 10_000;
 /// So close to the temperature at which the kernel switches it off, a machine is too hot, thousandths of a degree.
 const CRITICAL_NEAR: i64 = 5_000;
 /// Less room than this where jobs are staged is none, bytes; on a small disk, less than such a part of it.
@@ -52,6 +59,10 @@ pub struct Sampler {
     slow: Option<(u64, Slow)>,
     /// When it looked last.
     looked_ms: Option<u64>,
+    bus: Bus,
+    /// All processor time since the last look, and since when the clocks have been low although there is much to do.
+    used_millicores: u32,
+    clocks_low_at: Option<u64>,
 }
 
 /// What is looked at less often.
@@ -86,6 +97,9 @@ impl Sampler {
             keys: None,
             slow: None,
             looked_ms: None,
+            bus: Bus::new(root),
+            used_millicores: 0,
+            clocks_low_at: None,
         }
     }
 
@@ -107,7 +121,7 @@ impl Sampler {
         let mut slow = match self.slow {
             Some((at, slow)) if now_ms.saturating_sub(at) < SLOW_EVERY_MS => slow,
             _ => {
-                let slow = self.slowly(now_ms, wall_s);
+                let slow = self.slowly(now_ms, wall_s, cores);
                 self.slow = Some((now_ms, slow));
                 slow
             }
@@ -115,6 +129,10 @@ impl Sampler {
         if often {
             slow.untouched_s = self.untouched(now_ms, wall_s);
         }
+        let Said { touched_s, metered } = self.bus.look(now_ms, wall_s);
+        let session = touched_s.map(|at| wall_s.saturating_sub(at));
+        let slowed = self.clocks_low_at.is_some_and(|at| now_ms.saturating_sub(at) >= CLOCKS_LOW_MS);
+        let throttled = self.throttled_at.is_some_and(|at| now_ms.saturating_sub(at) < THROTTLED_MS);
         let pressure = |name: &str| {
             let limited = self.groups.iter().find(|group| group.is_limited());
             let own = limited.and_then(|group| group.read(&format!("{name}.pressure")));
@@ -126,9 +144,10 @@ impl Sampler {
             most: cores,
             foreign_millicores: self.foreign_millicores,
             own_builds: 0,
-            untouched_s: slow.untouched_s,
+            untouched_s: slow.untouched_s.into_iter().chain(session).min(),
+            metered,
             power: slow.power,
-            hot: slow.too_warm || self.throttled_at.is_some_and(|at| now_ms.saturating_sub(at) < THROTTLED_MS),
+            hot: slow.too_warm || throttled || slowed,
             disk_full: slow.disk_full,
             memory_total_kib: total,
             memory_free_kib: free,
@@ -159,6 +178,7 @@ impl Sampler {
         if span < SPAN_MS_MIN {
             return;
         }
+        self.used_millicores = u32::try_from(all.saturating_sub(had_all) / span).unwrap_or(u32::MAX);
         let foreign = all.saturating_sub(had_all).saturating_sub(ours.saturating_sub(had_ours));
         let millicores = u32::try_from(foreign / span).unwrap_or(u32::MAX).min(cores.saturating_mul(1000));
         // Half of the last look's counts too: one that met a tick of the kernel's is not the truth.
@@ -219,12 +239,15 @@ impl Sampler {
         (total, free)
     }
 
-    fn slowly(&mut self, now_ms: u64, wall_s: u64) -> Slow {
+    fn slowly(&mut self, now_ms: u64, wall_s: u64, cores: u32) -> Slow {
         let throttles = self.throttles();
         if self.throttles.is_some_and(|had| throttles > had) {
             self.throttled_at = Some(now_ms);
         }
         self.throttles = Some(throttles);
+        // An idle processor is slow, and that is no sign of anything.
+        let is_low = self.used_millicores > cores.saturating_mul(1000) / 2 && self.are_clocks_low();
+        self.clocks_low_at = is_low.then(|| self.clocks_low_at.unwrap_or(now_ms));
         Slow {
             power: self.power(),
             too_warm: self.is_too_warm(),
@@ -270,6 +293,17 @@ impl Sampler {
         let count = |name: &str| self.read(&format!("sys/devices/system/cpu/cpu0/thermal_throttle/{name}"));
         let counts = ["package_throttle_count", "core_throttle_count"].into_iter().filter_map(count);
         counts.filter_map(|text| text.trim().parse::<u64>().ok()).sum()
+    }
+
+    /// Whether the fastest core is well below the frequency that it is sold for.
+    fn are_clocks_low(&self) -> bool {
+        let number = |file: &Path| read(file)?.trim().parse::<u64>().ok();
+        let cores = self.entries("sys/devices/system/cpu").into_iter().map(|core| core.join("cpufreq"));
+        let percents = cores.filter_map(|core| {
+            let base = number(&core.join("base_frequency")).filter(|base| *base > 0)?;
+            Some(number(&core.join("scaling_cur_freq"))? * 100 / base)
+        });
+        percents.max().is_some_and(|percent| percent < CLOCKS_PERCENT_MIN)
     }
 
     fn is_too_warm(&self) -> bool {
@@ -440,6 +474,26 @@ mod tests {
         count("6\n");
         assert!(sampler.look_at(2000, 0, 8).hot);
         assert!(sampler.look_at(11_900, 0, 8).hot && !sampler.look_at(14_000, 0, 8).hot);
+    }
+
+    #[test]
+    fn clocks_that_stay_low_while_there_is_much_to_do_are_heat_and_those_of_an_idle_processor_are_not() {
+        let fake = Fake::new();
+        fake.put("sys/devices/system/cpu/cpu0/cpufreq/base_frequency", "3000000\n");
+        fake.put("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1000000\n");
+        let hot = |busy: u64| {
+            let mut sampler = fake.sampler();
+            let look = |n: u64| {
+                fake.cpu(n * busy * 100);
+                sampler.look_at(n * 1000, 0, 8).hot
+            };
+            (0..20).map(look).position(|hot| hot)
+        };
+        assert_eq!(hot(1), None, "one core of eight is in use");
+        // The load is known from the second look on, and clocks are looked at every other second.
+        assert!(hot(8).is_some_and(|at| (12..=15).contains(&at)), "{:?}", hot(8));
+        fake.put("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2900000\n");
+        assert_eq!(hot(8), None);
     }
 
     #[test]

@@ -231,10 +231,14 @@ mod tests {
     #[test]
     fn a_slow_machine_helps_and_a_very_slow_one_only_a_long_queue() {
         let slow = |speed| [peer(1, 4, 5), Candidate { speed, ..peer(2, 4, 0) }];
-        assert_eq!(chosen(&slow(0.35), FULL), Some(2));
-        assert_eq!(chosen(&slow(0.05), FULL), None);
-        let queue = Load { waiting: 100, ..LOAD };
-        assert!(matches!(choose(queue, &slow(0.05), FULL, None), Choice::Peer(..)));
+        assert_eq!(chosen(&slow(0.7), FULL), Some(2));
+        assert_eq!(chosen(&slow(0.35), FULL), None, "it is the only one that waits");
+        let goes = |speed, waiting, is_long| {
+            let load = Load { waiting, is_long, ..LOAD };
+            matches!(choose(load, &slow(speed), FULL, None), Choice::Peer(..))
+        };
+        assert!(goes(0.35, 1, false) && !goes(0.35, 1, true), "a much shorter one may go there");
+        assert!(!goes(0.05, 1, false) && goes(0.05, 100, false));
         assert_eq!(chosen(&slow(0.05)[1..], None), Some(2), "if there is nobody else");
     }
 

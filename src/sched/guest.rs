@@ -91,6 +91,8 @@ pub struct Signals {
     pub own_builds: u32,
     /// For how long nobody has typed, seconds.
     pub untouched_s: Option<u64>,
+    /// The network is paid by the byte.
+    pub metered: bool,
     /// Mains or battery.
     pub power: Power,
     /// The processor is throttled, or about to be.
@@ -188,6 +190,7 @@ pub fn wish(policy: &Policy, signals: &Signals) -> Wish {
     };
     let (slots, why) = match slots {
         0 => (0, why),
+        _ if signals.metered && policy.mode != Mode::Full => (0, Closed::Metered),
         _ if signals.disk_full => (0, Closed::Disk),
         _ if signals.memory_some > MEMORY_SOME_MAX => (0, Closed::Memory),
         some if signals.hot => (some / 2, Closed::Hot),
@@ -331,18 +334,22 @@ mod tests {
         let hot = Signals { hot: true, ..calm() };
         let full_disk = Signals { disk_full: true, ..calm() };
         let starved = Signals { memory_some: 1001, ..calm() };
-        let states = [calm(), typing, loaded, building, battery, hot, full_disk, starved];
+        let metered = Signals { metered: true, ..calm() };
+        let states = [calm(), typing, loaded, building, battery, hot, full_disk, starved, metered];
         let of = |mode| states.map(|signals| lent(mode, signals));
         let (open, shut) = (|slots| (slots, None), |why| (0, Some(why)));
-        use Closed::{Battery, Busy, Disk, InUse, Memory, Off};
-        assert_eq!(of(Mode::Off), [shut(Off); 8]);
-        let (disk, memory) = (shut(Disk), shut(Memory));
+        use Closed::{Battery, Busy, Disk, InUse, Memory, Metered, Off};
+        assert_eq!(of(Mode::Off), [shut(Off); 9]);
+        let (disk, memory, metered) = (shut(Disk), shut(Memory), shut(Metered));
         assert_eq!(
             of(Mode::Idle),
-            [open(7), shut(InUse), shut(InUse), shut(Busy), shut(Battery), open(3), disk, memory]
+            [open(7), shut(InUse), shut(InUse), shut(Busy), shut(Battery), open(3), disk, memory, metered]
         );
-        assert_eq!(of(Mode::Share), [open(7), open(4), open(2), open(5), shut(Battery), open(3), disk, memory]);
-        assert_eq!(of(Mode::Full), [open(8), open(8), open(8), open(8), open(4), open(4), disk, memory]);
+        assert_eq!(
+            of(Mode::Share),
+            [open(7), open(4), open(2), open(5), shut(Battery), open(3), disk, memory, metered]
+        );
+        assert_eq!(of(Mode::Full), [open(8), open(8), open(8), open(8), open(4), open(4), disk, memory, open(8)]);
     }
 
     #[test]

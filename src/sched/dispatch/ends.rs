@@ -5,6 +5,7 @@ use crate::{
     reason::Reason,
     sched::{
         choose,
+        hedge::EARLIEST_US,
         history::{Prediction, SAMPLES_MIN, Work},
         retry::{self, Failure, Next},
         speed::{Speed, mean},
@@ -150,8 +151,9 @@ impl Dispatcher {
         let (work, toolchain, expected) = (unit.ask.work, unit.ask.toolchain, unit.expected);
         let own_us = usage.run_us * 100 / u64::from(usage.crowd_percent.max(100));
         if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id)) {
-            peer.worked();
             let elapsed_us = now_us.saturating_sub(attempt.since_us);
+            let waited_us = elapsed_us.saturating_sub(usage.run_us).saturating_sub(attempt.overhead_us);
+            peer.worked(waited_us > usage.run_us.max(EARLIEST_US));
             peer.overhead_was(elapsed_us.saturating_sub(usage.run_us).saturating_sub(usage.wait_us));
         }
         self.learn(attempt.peer, &toolchain, &work, &expected, own_us, usage.peak_kib);

@@ -84,10 +84,14 @@ impl Peer {
         self.busy_until_us = now_us.saturating_add(BUSY_US);
     }
 
-    /// A unit ended well there.
-    pub(super) fn worked(&mut self) {
+    /// A unit ended well there. If it waited for longer than it ran, and longer than was to be expected, the machine takes
+    /// more than it can run.
+    pub(super) fn worked(&mut self, has_waited: bool) {
         self.breaker.worked();
-        self.proved = Some(self.proved.unwrap_or_else(|| self.at_first()).saturating_add(1));
+        self.proved = Some(match has_waited {
+            true => self.mine.div_ceil(2).max(1),
+            false => self.proved.unwrap_or_else(|| self.at_first()).saturating_add(1),
+        });
     }
 
     /// How many units it gets before one has ended there: some, if nothing is remembered of it.

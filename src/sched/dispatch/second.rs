@@ -4,6 +4,7 @@ use super::{Attempt, AttemptId, Dispatcher, Do, WASTE_PARTS, WASTE_UNITS, Why, h
 use crate::sched::{
     choose::{self, Candidate},
     hedge::{self, Target, Underway},
+    history::Prediction,
 };
 use mesh_proto::peer::PeerId;
 use std::collections::BTreeMap;
@@ -56,9 +57,11 @@ impl Dispatcher {
     /// Notes which starts are so late that a second one must not wait until there is nothing else to do: a unit that is
     /// with a very slow machine would be the last one of the build.
     pub(super) fn note_hopeless(&mut self, now_us: u64) {
+        // It may have begun before anything of its class had ended.
         for unit in self.units.values_mut().filter(|unit| unit.expected.late_us.is_none() && !unit.attempts.is_empty())
         {
-            unit.expected.late_us = self.history.predict(&unit.ask.work).late_us;
+            let Prediction { memory_kib, memory_is_guess, .. } = unit.expected;
+            unit.expected = Prediction { memory_kib, memory_is_guess, ..self.history.predict(&unit.ask.work) };
         }
         let is_hopeless = |(number, attempt): (&AttemptId, &Attempt)| {
             let unit = self.units.get(&attempt.unit)?;
@@ -119,9 +122,18 @@ impl Dispatcher {
             there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
         let Some((_, target, target_speed)) = best else { return };
         let (cost_us, run_us) = (unit.expected.cost_us, choose::time(unit.expected.cost_us, target_speed));
-        // A slow machine will not have done much of it.
-        let done_us = choose::time(underway.elapsed_us.saturating_add(run_us), 1.0 / speed);
-        let risk_us = if is_proved { cost_us.min(done_us) } else { cost_us };
+        // Of a new unit that has taken so long already more may be in vain than it was expected to cost; but a machine that is known to
+        // be very slow will not have done much of it.
+        let done_us = |us: u64| choose::time(us.saturating_sub(underway.overhead_us), 1.0 / speed);
+        let risk_us = match is_proved {
+            true if choose::is_too_slow(speed, target_speed) => {
+                cost_us.min(done_us(underway.elapsed_us.saturating_add(run_us)))
+            }
+            _ if unit.expected.is_known => cost_us,
+            true => cost_us.max(done_us(underway.elapsed_us)),
+            // Large, or on a slow machine: one as likely as the other.
+            false => cost_us.max(done_us(underway.elapsed_us) / 2),
+        };
         if !self.may_waste(risk_us, parts) {
             return;
         }
