@@ -216,7 +216,7 @@ async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
     let toolchain = going.toolchain;
     let order = OwnedOrder {
         job: Job { strict: true, ..going.job.clone() },
-        closure: (0u32..).zip(going.closure.entries.iter().map(|named| named.entry.clone())).collect(),
+        closure: going.closure.numbered(),
         toolchain: toolchain.manifest.clone(),
         fingerprint: toolchain.fingerprint,
         family: toolchain.family,

@@ -21,6 +21,7 @@ use mesh_proto::{
         requester::{Requester, Step},
     },
     job::{Job, Outcome},
+    key::Keyed,
     limits,
     message::{Answer, OfferedJob, OfferedParts},
 };
@@ -110,7 +111,7 @@ pub(super) async fn submit(
 }
 
 /// Reads, checks and packs files in one blocking task, and sends them.
-async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Entry>>) -> Result<u64, SubmitError> {
+async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Keyed>>) -> Result<u64, SubmitError> {
     let packing = agent.clone();
     let sent = pack::send(sender, Vec::new(), move |packer| {
         files.iter().try_for_each(|entry| {
