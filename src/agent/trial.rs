@@ -241,7 +241,7 @@ impl<'a> Trial<'a> {
             return Err(Failure::Nowhere);
         };
         let submitted = self.runtime.block_on(submit::submit(self.agent, &link, job, closure, 0));
-        let (outcome, _) =
+        let submit::Ran { outcome, .. } =
             submitted.map_err(|_| Failure::NotNow(format!("{} did not compile a sample", link.name())))?;
         Ok(outcome)
     }

@@ -168,7 +168,7 @@ impl Results {
                 found.bytes += bytes;
             }
         });
-        self.recount();
+        self.survey();
         found
     }
 
@@ -189,7 +189,19 @@ impl Results {
             found.entries += 1;
             found.bytes += bytes;
         });
-        self.recount();
+        self.survey();
+        found
+    }
+
+    /// Counts, and changes nothing.
+    pub fn survey(&self) -> Found {
+        let mut found = Found::default();
+        self.each(|_, _, size| {
+            found.entries += 1;
+            found.bytes += size;
+        });
+        self.entries.store(found.entries, Ordering::Relaxed);
+        self.bytes.store(found.bytes, Ordering::Relaxed);
         found
     }
 
@@ -292,16 +304,6 @@ impl Results {
             let left = self.bytes_max - self.bytes_max / EVICT_FREE_DIVISOR;
             evict::victims(candidates, left).iter().for_each(|key| self.remove(key));
         }
-    }
-
-    fn recount(&self) {
-        let (mut entries, mut bytes) = (0, 0);
-        self.each(|_, _, size| {
-            entries += 1;
-            bytes += size;
-        });
-        self.entries.store(entries, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Every entry with its path, its key and its size in bytes.

@@ -43,6 +43,10 @@ fn desk() -> Snapshot {
         counters: Counters {
             requests: 693,
             remote: 612,
+            cache_hits: 40,
+            cache_misses: 120,
+            cache_bytes: 3 << 20,
+            cache_saved_ms: 83_000,
             local: vec![(Reason::NotCompile, 44), (Reason::NativeArch, 12), (Reason::Probe, 25)],
             served: 7,
             served_in_mirror: 0,
@@ -86,6 +90,9 @@ fn unit() -> UnitRecord {
         output_bytes: 1_992_294,
         chosen: vec![("tower".to_owned(), 4_400), ("here".to_owned(), 6_000), ("nas".to_owned(), 12_100)],
         starts: 1,
+        cached: false,
+        made_by: String::new(),
+        made_ms: 0,
     }
 }
 
