@@ -21,6 +21,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{DirBuilder, File, OpenOptions},
+    hash::BuildHasher,
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -102,6 +103,8 @@ pub struct Found {
 pub struct Results {
     folder: PathBuf,
     bytes_max: u64,
+    /// How the names of what this one writes begin: agents in containers may share a folder and have the same process id.
+    prefix: String,
     serial: AtomicU64,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -119,7 +122,8 @@ impl Results {
         let zero = || AtomicU64::new(0);
         let (serial, entries, bytes, not_written, damaged) = (zero(), zero(), zero(), zero(), zero());
         let folder = cache.join(layout::RESULTS);
-        Self { folder, bytes_max, serial, entries, bytes, not_written, damaged, walking: Mutex::default() }
+        let prefix = format!("{:016x}", std::hash::RandomState::new().hash_one(std::process::id()));
+        Self { folder, bytes_max, prefix, serial, entries, bytes, not_written, damaged, walking: Mutex::default() }
     }
 
     /// The entry of an action. One that is not whole is removed.
@@ -239,7 +243,7 @@ impl Results {
     fn write(&self, key: &ActionKey, bytes: &[u8]) -> io::Result<()> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let incoming = self.folder.join(layout::INCOMING);
-        let from = incoming.join(format!("{}-{serial}", std::process::id()));
+        let from = incoming.join(format!("{}-{serial}", self.prefix));
         let written = self.write_and_rename(&incoming, &from, key, bytes);
         if written.is_err() {
             let _ = std::fs::remove_file(&from);
@@ -248,7 +252,7 @@ impl Results {
     }
 
     fn write_and_rename(&self, incoming: &Path, from: &Path, key: &ActionKey, bytes: &[u8]) -> io::Result<()> {
-        let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(from);
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(from);
         let mut file = with_folder(incoming, open)?;
         file.write_all(bytes)?;
         drop(file);

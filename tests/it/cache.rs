@@ -2,7 +2,8 @@
 
 use crate::{
     desk::{Desk, Streams, Unit, Where, desk},
-    env::{Agent, Ground, has, path_var, until},
+    env::{Agent, Ground, has, until},
+    upgrade::{Gxx, SETTLED},
 };
 use mesh::reason::Reason;
 use std::{
@@ -123,35 +124,25 @@ fn what_decides_the_bytes_decides_what_is_found() {
 }
 
 #[test]
-fn another_compiler_of_the_same_name_finds_nothing_of_the_first() {
-    if !has("clang") {
-        return;
-    }
-    let Some(desk) = keeping("") else { return };
-    desk.write("e.c", "int e;\n");
-    let paths = || std::env::split_paths(&path_var()).collect::<Vec<_>>();
-    let unit = |compiler: &str| {
-        let bin = desk.project.join(format!("bin-{compiler}"));
-        std::fs::create_dir(&bin).unwrap();
-        let real = paths().iter().map(|dir| dir.join(compiler)).find(|path| path.exists()).unwrap();
-        std::os::unix::fs::symlink(real, bin.join("compiler")).unwrap();
-        let path = std::env::join_paths([bin].into_iter().chain(paths())).unwrap();
-        desk.line("compiler -c e.c -o e.o").env("PATH", path)
-    };
-    let units = [unit("gcc"), unit("clang")];
-    // A compiler that has just come is not trusted to stay.
-    until("both compilers are known", || {
-        let known = units.iter().all(|unit| {
-            assert!(desk.launcher(unit).output().unwrap().status.success());
-            desk.last().reason.is_none()
-        });
-        known.then_some(())
+fn an_upgraded_compiler_finds_nothing_of_the_one_that_it_was() {
+    let Some(gxx) = Gxx::new() else { return };
+    std::thread::sleep(SETTLED);
+    let ground = gxx.ground();
+    let path = ground.path.clone();
+    let Some(mut desk) = Desk::on(ground) else { return };
+    desk.client.keeps = true;
+    desk.restart_client();
+    desk.write("x.cc", "#define WORD(x) #x\n#define TEXT(x) WORD(x)\nconst char *release = TEXT(RELEASE);\n");
+    let unit = desk.line("g++ -c x.cc -o x.o").env("PATH", path);
+    desk.same_twice(&unit);
+    gxx.upgrade("-DRELEASE=first");
+    std::thread::sleep(SETTLED);
+    until("the other machine has the new one", || {
+        assert!(desk.launcher(&unit).output().unwrap().status.success());
+        assert!(desk.read("x.o").windows(5).any(|word| word == b"first"), "the old one's object");
+        desk.last().reason.is_none().then_some(())
     });
-    let objects = units.each_ref().map(|unit| {
-        desk.same(unit, Where::Kept);
-        desk.read("e.o")
-    });
-    assert_ne!(objects[0], objects[1]);
+    desk.same(&unit, Where::Kept);
 }
 
 #[test]
