@@ -20,7 +20,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, Metadata, OpenOptions},
     hash::BuildHasher,
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -40,6 +40,8 @@ const DIGEST_BYTES: usize = 32;
 const LENGTH_BYTES: usize = 4;
 /// An entry that takes more room is not kept, bytes: it is in memory as a whole when it is used.
 const ENTRY_BYTES_MAX: u64 = 64 << 20;
+/// Entries that are kept; many small ones count as if each took its share of the room.
+const ENTRIES_MAX: u64 = 1 << 20;
 /// A use is noted in a file's time no more often than this.
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
 /// A file that somebody began to write and that is older than this is nobody's any more.
@@ -152,7 +154,8 @@ impl Results {
             }
             return;
         }
-        if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
+        let entries = self.entries.load(Ordering::Relaxed);
+        if self.bytes.load(Ordering::Relaxed) > self.bytes_max || entries > ENTRIES_MAX {
             self.evict();
         }
     }
@@ -166,10 +169,10 @@ impl Results {
     pub fn clear(&self) -> Found {
         let _walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Found::default();
-        self.each(|path, _, bytes| {
+        self.each(|path, _, metadata| {
             if std::fs::remove_file(path).is_ok() {
                 found.entries += 1;
-                found.bytes += bytes;
+                found.bytes += metadata.len();
             }
         });
         self.survey();
@@ -180,7 +183,7 @@ impl Results {
     pub fn verify(&self) -> Found {
         let _walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Found::default();
-        self.each(|path, key, bytes| {
+        self.each(|path, key, metadata| {
             let whole = File::open(path).and_then(|mut file| read(&mut file, &key));
             match whole {
                 Err(error) if error.kind() == ErrorKind::NotFound => return,
@@ -191,7 +194,7 @@ impl Results {
                 Ok(_) => {}
             }
             found.entries += 1;
-            found.bytes += bytes;
+            found.bytes += metadata.len();
         });
         self.survey();
         found
@@ -200,9 +203,9 @@ impl Results {
     /// Counts, and changes nothing.
     pub fn survey(&self) -> Found {
         let mut found = Found::default();
-        self.each(|_, _, size| {
+        self.each(|_, _, metadata| {
             found.entries += 1;
-            found.bytes += size;
+            found.bytes += metadata.len();
         });
         self.entries.store(found.entries, Ordering::Relaxed);
         self.bytes.store(found.bytes, Ordering::Relaxed);
@@ -294,30 +297,34 @@ impl Results {
     /// somebody else at it leaves it to them.
     fn evict(&self) {
         let Ok(_walking) = self.walking.try_lock() else { return };
-        let mut candidates = Vec::new();
-        self.each(|path, key, bytes| {
-            let used = path.metadata().and_then(|metadata| metadata.modified());
-            let used = used.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let (mut candidates, mut found) = (Vec::new(), Found::default());
+        self.each(|_, key, metadata| {
+            found.entries += 1;
+            found.bytes += metadata.len();
+            let used = metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
             let last_used = used.map_or(0, |used| u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
-            candidates.push(Candidate { key, bytes, last_used, pinned: false });
+            let bytes = metadata.len().max(self.bytes_max / ENTRIES_MAX);
+            // What is beyond is for the next time.
+            if candidates.len() < 2 * ENTRIES_MAX as usize {
+                candidates.push(Candidate { key, bytes, last_used, pinned: false });
+            }
         });
-        self.entries.store(candidates.len() as u64, Ordering::Relaxed);
-        let bytes = candidates.iter().map(|candidate| candidate.bytes).sum();
-        self.bytes.store(bytes, Ordering::Relaxed);
-        if bytes > self.bytes_max {
+        self.entries.store(found.entries, Ordering::Relaxed);
+        self.bytes.store(found.bytes, Ordering::Relaxed);
+        if candidates.iter().map(|candidate| candidate.bytes).sum::<u64>() > self.bytes_max {
             let left = self.bytes_max - self.bytes_max / EVICT_FREE_DIVISOR;
             evict::victims(candidates, left).iter().for_each(|key| self.remove(key));
         }
     }
 
-    /// Every entry with its path, its key and its size in bytes.
-    fn each(&self, mut see: impl FnMut(&Path, ActionKey, u64)) {
+    /// Every entry with its path, its key and its metadata.
+    fn each(&self, mut see: impl FnMut(&Path, ActionKey, &Metadata)) {
         let folders = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for folder in folders.filter(|folder| folder.file_name() != layout::INCOMING) {
             for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
                 let key = layout::blob_digest(entry.file_name().as_encoded_bytes()).map(ActionKey);
                 if let (Some(key), Ok(metadata)) = (key, entry.metadata()) {
-                    see(&entry.path(), key, metadata.len());
+                    see(&entry.path(), key, &metadata);
                 }
             }
         }
