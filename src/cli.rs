@@ -98,7 +98,7 @@ pub struct Cc {
 /// A build.
 #[derive(Debug, Args)]
 pub struct With {
-    /// Start so many at once at most; "max" for as many as the mesh has room for, which is what it does without this
+    /// Start so many at once at most; "max" for as many as the mesh has room for, as without this all builds but cargo's do
     #[arg(short, long, value_name = "N|max", value_parser = jobs)]
     pub jobs: Option<u32>,
     /// Compile on this machine alone

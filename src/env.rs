@@ -50,6 +50,8 @@ pub const STRICT: &str = "MESH_STRICT";
 pub const SESSION: &str = "MESH_SESSION";
 /// `0`: `mesh with` ends without a line about the build; `1`: it says it even where standard error is no terminal.
 pub const SUMMARY: &str = "MESH_SUMMARY";
+/// `0`: `mesh with` lets this machine fall asleep for idleness while the build runs, on mains as well.
+pub const INHIBIT: &str = "MESH_INHIBIT";
 
 /// Variables that travel with a request because a compiler, its loader or its C library looks at them.
 const TRAVEL: &[&str] = &[

@@ -18,7 +18,7 @@ use std::io::IsTerminal;
 /// A number for a build that asks, a list for a person who looks.
 pub(super) fn run(args: &Jobs) -> Result<u8, Failure> {
     let now = now()?;
-    let (mesh, local) = (total(&now, Wanted::Mesh), total(&now, Wanted::Local));
+    let (mesh, local) = (total(&now, Wanted::MESH), total(&now, Wanted::LOCAL));
     if args.json {
         out(&jobs::answer(&running()?, local, mesh).to_string());
     } else if args.local {
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Jobs) -> Result<u8, Failure> {
 /// `mesh -j`: a build that asks is told a number in any case, that of this machine's cores where there is no agent.
 pub(super) fn number() -> u32 {
     let now = now().unwrap_or_else(|_| SessionNow { local: crate::host::cores(), ..SessionNow::default() });
-    total(&now, Wanted::Mesh)
+    total(&now, Wanted::MESH)
 }
 
 fn total(now: &SessionNow, wanted: Wanted) -> u32 {

@@ -63,6 +63,12 @@ struct Slow {
     untouched_s: Option<u64>,
 }
 
+/// Whether this machine runs on mains now; one that does not say counts as one that does.
+#[must_use]
+pub fn has_mains() -> bool {
+    Sampler::new(Path::new("/"), Path::new("/"), std::process::id()).power() == Power::Mains
+}
+
 impl Sampler {
     /// Looks below `root` at what `agent` and its jobs have to live with.
     #[must_use]

@@ -5,6 +5,11 @@ use mesh_proto::peer::PeerId;
 /// How much later than by waiting a unit may be expected to end on a machine that has room now. A slow machine helps for as
 /// long as there is enough to do; a very slow one would still be at it when all others are done.
 const SLOWER_MAX: u64 = 4;
+/// The same for a unit beside which nobody waits, or much shorter ones for which a slow machine is good enough; of a hundred.
+const SLOWER_PERCENT: u64 = 150;
+/// A machine that is so many times slower than the best is not used at all: what it would add is less than what its last
+/// units cost.
+const USELESS: u64 = 10;
 /// This machine's cores also feed all others (the client's processor is the scarce thing): it counts as slower than it is.
 const HERE_PERCENT: u64 = 80;
 
@@ -51,6 +56,8 @@ pub struct Load {
     pub mean_us: u64,
     /// Units that wait besides it.
     pub waiting: u32,
+    /// Much shorter ones are among them.
+    pub is_long: bool,
 }
 
 /// Where a unit goes.
@@ -106,6 +113,12 @@ pub fn is_too_slow(speed: f32, best: f32) -> bool {
     time(1_000_000, speed) / SLOWER_MAX > time(1_000_000, best)
 }
 
+/// Whether a machine of this speed is not used at all, where the best one is so fast.
+#[must_use]
+pub fn is_useless(speed: f32, best: f32) -> bool {
+    time(1_000_000, speed) / USELESS > time(1_000_000, best)
+}
+
 /// How long a cost takes at a speed, microseconds.
 #[must_use]
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
@@ -134,6 +147,9 @@ pub fn choose(load: Load, candidates: &[Candidate], here: Option<Here>, prefer: 
     let (Choice::Peer(_, now_us) | Choice::Here(now_us)) = choice else { return choice };
     match by_waiting(load, candidates, here) {
         Some(later_us) if now_us / SLOWER_MAX > later_us => Choice::Wait,
+        Some(later_us) if (load.is_long || load.waiting == 0) && now_us / SLOWER_PERCENT > later_us / 100 => {
+            Choice::Wait
+        }
         _ => choice,
     }
 }
@@ -158,7 +174,7 @@ fn by_waiting(load: Load, candidates: &[Candidate], here: Option<Here>) -> Optio
 mod tests {
     use super::*;
 
-    const LOAD: Load = Load { cost_us: 1_000_000, mean_us: 1_000_000, waiting: 0 };
+    const LOAD: Load = Load { cost_us: 1_000_000, mean_us: 1_000_000, waiting: 0, is_long: false };
     const IDLE: Option<Here> = Some(Here { slots: 4, running: 0, speed: 1.0, has_room: true });
     const FULL: Option<Here> = Some(Here { slots: 4, running: 4, speed: 1.0, has_room: false });
 

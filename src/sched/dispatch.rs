@@ -236,8 +236,8 @@ struct Unit {
     tried: u32,
     busy: u32,
     out_of_memory: u32,
-    /// It was started a second time: that happens once.
-    is_hedged: bool,
+    /// It was started a second time, which happens once: so much of both may be in vain, microseconds of cost.
+    hedged_us: Option<u64>,
     failed: Vec<PeerId>,
     last: Option<Failure>,
 }
@@ -252,8 +252,6 @@ struct Attempt {
     overhead_us: u64,
     /// What its compiler was to take, microseconds.
     run_us: u64,
-    /// What it was expected to cost.
-    cost_us: u64,
     is_second: bool,
 }
 
@@ -331,7 +329,7 @@ impl Dispatcher {
                 None => drop(all.here_speeds.insert(toolchain, speed)),
             }
         }
-        all.usual = all.usual_speed();
+        all.usual = all.mean_speed().0;
         all
     }
 
@@ -361,7 +359,7 @@ impl Dispatcher {
             tried: 0,
             busy: 0,
             out_of_memory: 0,
-            is_hedged: false,
+            hedged_us: None,
             failed: Vec::new(),
             last: None,
         };

@@ -79,6 +79,9 @@ pub struct Work {
 pub struct Prediction {
     /// Its cost, microseconds.
     pub cost_us: u64,
+    /// What units like it cost on average, microseconds: of new ones the average is well above the one in the middle, and
+    /// it is the average by which machines are measured.
+    pub average_us: u64,
     /// A cost that only one in twenty passes, microseconds; `None` while too few of its class have ended.
     pub late_us: Option<u64>,
     /// The memory that it needs at most, KiB.
@@ -123,6 +126,12 @@ pub struct History {
     mean_us: u64,
 }
 
+impl Likes {
+    fn average_us(&self) -> Option<u64> {
+        self.costs.iter().sum::<u64>().checked_div(self.costs.len() as u64)
+    }
+}
+
 fn keep<T>(ring: &mut VecDeque<T>, value: T) {
     if ring.len() >= SAMPLES_MAX {
         ring.pop_front();
@@ -149,8 +158,9 @@ impl History {
         let unit = self.units.get(&work.key);
         let likes = self.classes.get(&work.class).filter(|likes| likes.ended > 0);
         let middle = likes.and_then(|likes| percentile(&likes.costs, 50, u64::cmp));
-        let by_size = || middle.map_or(COST_DEFAULT_US, |us| scaled(us, size(work, likes)));
-        let cost_us = unit.map_or_else(by_size, |unit| unit.cost_us).max(1);
+        let by_size = |us: Option<u64>| us.map_or(COST_DEFAULT_US, |us| scaled(us, size(work, likes)));
+        let cost_us = unit.map_or_else(|| by_size(middle), |unit| unit.cost_us).max(1);
+        let average_us = unit.map_or_else(|| by_size(likes.and_then(Likes::average_us)), |unit| unit.cost_us).max(1);
         let ratios = likes.map(|likes| if unit.is_some() { &likes.known } else { &likes.new });
         // Of units that come again there may be few yet; they differ less from what is expected than new ones.
         let enough = |ring: &&VecDeque<f32>| ring.len() >= SAMPLES_MIN as usize;
@@ -160,7 +170,7 @@ impl History {
         let (memory_kib, memory_is_guess) = memory(work.class, unit, likes);
         let is_known = unit.is_some();
         let is_informed = is_known || likes.is_some();
-        Prediction { cost_us, late_us, memory_kib, memory_is_guess, is_known, is_informed }
+        Prediction { cost_us, average_us, late_us, memory_kib, memory_is_guess, is_known, is_informed }
     }
 
     /// A unit has ended: what it cost and the most memory that it had, KiB (0 if that is not known).

@@ -203,7 +203,8 @@ impl Intake {
         u32::try_from(self.jobs.values().filter(|job| job.client == peer).count()).unwrap_or(u32::MAX)
     }
 
-    /// How many jobs one client may have here: its fair share of the places, and one in any case.
+    /// How many jobs one client may have here: the places of its fair share of the slots, and one in any case. A share of the
+    /// places would not do: with one place more than another, a client has always somebody who waits for the other's slot.
     fn credits(&self, peer: PeerId) -> u32 {
         let mut demands: BTreeMap<PeerId, Demand> = BTreeMap::new();
         for (id, client) in &self.clients {
@@ -212,7 +213,7 @@ impl Intake {
                 demands.insert(*id, Demand { machine: client.machine, slots });
             }
         }
-        share::fair(places(self.terms.slots), &demands, peer).max(1)
+        places(share::fair(self.terms.slots, &demands, peer)).max(1)
     }
 
     /// Starts whoever is next, for as long as there is room: of the machine that runs the fewest here, then of its user that
@@ -309,6 +310,33 @@ mod tests {
         assert_eq!((intake.load_for(0, B).accepted, intake.load_for(0, A).accepted), (3, 0));
         intake.left(B);
         assert_eq!(offer(&mut intake, 3, A), Ok(()));
+    }
+
+    #[test]
+    fn two_who_want_all_run_equally_many_whoever_ends_first() {
+        let mut intake = intake(4, None);
+        let mut running: Vec<(JobId, PeerId)> = Vec::new();
+        let mut next = 0;
+        for turn in 0..40 {
+            // Each offers all that it may, and its inputs are there at once.
+            for peer in [A, B] {
+                intake.wants(peer, 20);
+                while offer(&mut intake, next, peer) == Ok(()) {
+                    intake.ready(0, next);
+                    running.push((next, peer));
+                    next += 1;
+                }
+            }
+            let runs = |peer| intake.jobs.values().filter(|j| j.client == peer && j.stage == Stage::Runs).count();
+            if turn > 4 {
+                assert_eq!((runs(A), runs(B)), (2, 2), "turn {turn}");
+            }
+            // The answer to the end is a new offer, which comes later than the slot is given away.
+            let at = running.iter().position(|(id, _)| intake.jobs[id].stage == Stage::Runs).expect("some run");
+            let (ended, _) = running.remove(at);
+            intake.ended(0, ended);
+            assert_eq!(intake.running(), 4);
+        }
     }
 
     #[test]

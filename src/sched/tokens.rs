@@ -3,6 +3,7 @@
 //! | tool | told by |
 //! | --- | --- |
 //! | make, cargo, anything else | a jobserver: a pipe; a named one if every make on `PATH` is 4.4 or later |
+//! | a make that is not GNU's, and whatever may run one | nothing: it takes the words for its own, and ends |
 //! | ninja 1.13 and later | the named jobserver, where there is one |
 //! | ninja before that | `-j N` |
 //! | `cmake --build` | as the tool in its cache file: ninja by `CMAKE_BUILD_PARALLEL_LEVEL` |
@@ -20,13 +21,18 @@ pub const TOKENS_MAX: u32 = 4096;
 
 /// How much a person wants to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub struct Wanted {
+    /// Only what there is room for on this machine counts.
+    pub is_local: bool,
+    /// Processes, at most.
+    pub most: u32,
+}
+
+impl Wanted {
     /// What there is room for, wherever.
-    Mesh,
-    /// That, but no more than so many.
-    AtMost(u32),
+    pub const MESH: Self = Self { is_local: false, most: u32::MAX };
     /// What there is room for on this machine.
-    Local,
+    pub const LOCAL: Self = Self { is_local: true, ..Self::MESH };
 }
 
 /// How many compilers should be started at once; 1 at least. What other machines may be given counts whether this machine
@@ -35,12 +41,8 @@ pub enum Wanted {
 pub fn total(now: Parallelism, wanted: Wanted) -> u32 {
     let remote = (u64::from(now.remote) * REMOTE_PERCENT).div_ceil(100);
     let mesh = u32::try_from(u64::from(now.local) + remote).unwrap_or(u32::MAX);
-    match wanted {
-        Wanted::Mesh => mesh,
-        Wanted::AtMost(most) => mesh.min(most),
-        Wanted::Local => now.local,
-    }
-    .clamp(1, TOKENS_MAX)
+    let room = if wanted.is_local { now.local } else { mesh };
+    room.min(wanted.most).clamp(1, TOKENS_MAX)
 }
 
 /// The first two numbers of a version.
@@ -60,6 +62,30 @@ impl Version {
     }
 }
 
+/// A make, by its answer to `--version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// GNU make.
+    Gnu(Version),
+    /// Another one, such as the BSDs': to `MAKEFLAGS` with a jobserver it says that an argument is illegal.
+    Foreign,
+    /// It gave no answer in time. Hardly any is not GNU's; it counts as an old one.
+    Silent,
+}
+
+impl Make {
+    /// The make that answered this.
+    #[must_use]
+    pub fn read(answer: &str) -> Self {
+        let is_gnu = answer.starts_with("GNU Make ");
+        Version::read(answer).filter(|_| is_gnu).map_or(Self::Foreign, Self::Gnu)
+    }
+
+    fn knows_fifo(self) -> bool {
+        matches!(self, Self::Gnu(version) if version >= MAKE_FIFO)
+    }
+}
+
 /// The first make that is a client of named pipes.
 const MAKE_FIFO: Version = Version(4, 4);
 /// The first ninja that is a client of a jobserver, of named pipes alone.
@@ -68,7 +94,7 @@ const NINJA_CLIENT: Version = Version(1, 13);
 /// A build tool, as a command names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
-    /// GNU make.
+    /// GNU make, or another one.
     Make,
     /// ninja, or samurai under its name.
     Ninja,
@@ -93,7 +119,7 @@ impl Tool {
         let name = words.first().map_or(&b""[..], |word| word.rsplit(|b| *b == b'/').next().unwrap_or(word));
         let says = |what: &[u8]| words.iter().skip(1).any(|word| *word == what);
         match name {
-            b"make" | b"gmake" | b"gnumake" => Self::Make,
+            b"make" | b"gmake" | b"gnumake" | b"bmake" | b"pmake" => Self::Make,
             b"ninja" | b"ninja-build" | b"samu" => Self::Ninja,
             b"cmake" | b"cmake3" if says(b"--build") => Self::CmakeBuild,
             b"cmake" | b"cmake3" => Self::CmakeConfigure,
@@ -155,8 +181,10 @@ pub fn flags_tell(makeflags: &[u8]) -> bool {
 /// What is known of the tools that a build may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Each make on `PATH`; `None` for one that does not tell its version.
-    pub makes: Vec<Option<Version>>,
+    /// Each make on `PATH`.
+    pub makes: Vec<Make>,
+    /// The make that the build runs, if that is known.
+    pub own: Option<Make>,
     /// The ninja that the build uses.
     pub ninja: Option<Version>,
     /// The tool of a configured build tree is ninja.
@@ -193,9 +221,12 @@ pub fn told(tool: Tool, words: &[&[u8]], found: &Found) -> Told {
     if tool.is_told(words) || tool == Tool::CmakeConfigure {
         return Told::Not;
     }
-    let fifo = !found.makes.is_empty() && found.makes.iter().all(|make| make.is_some_and(|make| make >= MAKE_FIFO));
-    let no_old_make = fifo || found.makes.is_empty();
-    let ninja_is_client = found.ninja.is_some_and(|ninja| ninja >= NINJA_CLIENT) && no_old_make;
+    let may_be_foreign = found.makes.contains(&Make::Foreign);
+    let is_foreign = found.own.map_or(may_be_foreign, |own| own == Make::Foreign);
+    let mut clients = found.makes.iter().chain(&found.own).filter(|make| **make != Make::Foreign).peekable();
+    let has_make = clients.peek().is_some();
+    let no_old_make = clients.all(|make| make.knows_fifo());
+    let ninja_is_client = found.ninja.is_some_and(|ninja| ninja >= NINJA_CLIENT) && no_old_make && !may_be_foreign;
     match tool {
         Tool::Ninja | Tool::MesonCompile if ninja_is_client && !found.flags_tell => Told::Fifo,
         Tool::CmakeBuild if found.tree_is_ninja && ninja_is_client && !found.flags_tell => Told::Fifo,
@@ -203,8 +234,8 @@ pub fn told(tool: Tool, words: &[&[u8]], found: &Found) -> Told {
         Tool::MesonCompile => Told::Words { flag: "-j", apart: true, at: 2 },
         Tool::Xcodebuild => Told::Words { flag: "-jobs", apart: true, at: 1 },
         Tool::CmakeBuild if found.tree_is_ninja => Told::Level,
-        _ if found.flags_tell => Told::Not,
-        _ if fifo => Told::Fifo,
+        _ if found.flags_tell || is_foreign => Told::Not,
+        _ if has_make && no_old_make => Told::Fifo,
         _ => Told::Pipe,
     }
 }

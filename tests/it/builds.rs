@@ -14,6 +14,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// The caches of ccache's: a build under mesh must find nothing in its own of what the plain one has left.
+const CCACHE_PLAIN: &str = "ccache-plain";
+const CCACHE_WITH: &str = "ccache-with";
 /// Sources of a project.
 const SOURCES: usize = 5;
 
@@ -31,6 +34,7 @@ fn project(desk: &Desk) {
 fn plain(desk: &Desk, words: &[&str]) -> Command {
     let mut command = desk.ground.command(words[0]);
     command.args(&words[1..]).current_dir(&desk.project).env("PWD", &desk.project);
+    command.env("CCACHE_DIR", desk.ground.dir.join(CCACHE_PLAIN));
     command
 }
 
@@ -39,6 +43,7 @@ fn with(desk: &Desk, options: &[&str], words: &[&str]) -> Command {
     command.arg("with").args(options).arg("--").args(words);
     command.current_dir(&desk.project).env("PWD", &desk.project);
     command.env("MESH_DIR", &desk.client.home).env("MESH", "force");
+    command.env("CCACHE_DIR", desk.ground.dir.join(CCACHE_WITH));
     command
 }
 
@@ -66,6 +71,8 @@ fn same_build(desk: &Desk, builds: &[&[&str]], shown: &str) {
     assert!(made.len() > SOURCES, "{shown}: {made:?}");
     wipe(desk);
     desk.restore(&before);
+    // Meson puts ccache in front by itself: what is in a cache is compiled nowhere.
+    let _ = std::fs::remove_dir_all(desk.ground.dir.join(CCACHE_WITH));
     let served = desk.served();
     for words in builds {
         good(with(desk, &[], words));
@@ -119,6 +126,28 @@ fn cmake_is_given_a_launcher_and_its_cache_file_names_the_real_compiler() {
     assert_eq!(desk.served(), served);
     good(with(&desk, &[], &["cmake", "out"]));
     good(with(&desk, &["--expect-remote", "100"], &["cmake", "--build", "out", "--clean-first"]));
+}
+
+/// Meson asks the compiler a lot that is no unit, puts ccache in front of a compiler that nobody has chosen, and compiles by paths
+/// that lead up out of the build directory.
+#[test]
+fn meson_is_compiled_elsewhere_into_the_same_objects() {
+    if !has("meson") || !has("ninja") {
+        return;
+    }
+    let Some(desk) = desk() else { return };
+    project(&desk);
+    let files: Vec<String> = (0..SOURCES).map(|at| format!("'f{at}.c'")).collect();
+    desk.write("meson.build", format!("project('p', 'c')\nexecutable('p', 'main.c', {})\n", files.join(", ")));
+    for (shown, compiler) in [("meson's own choice", ""), ("a chosen compiler", "CC=cc ")] {
+        let setup = format!("{compiler}meson setup out");
+        same_build(&desk, &[&["sh", "-c", &setup], &["meson", "compile", "-C", "out"]], shown);
+        wipe(&desk);
+        let script = format!("{setup} && ninja -C out");
+        let shown = format!("{shown}, in a script");
+        same_build(&desk, &[&["sh", "-c", &script]], &shown);
+        wipe(&desk);
+    }
 }
 
 #[test]

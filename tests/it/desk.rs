@@ -454,6 +454,11 @@ impl Begun {
         self.child.take().unwrap().wait_with_output().unwrap().into()
     }
 
+    /// What came of the compile although the compiler never goes on.
+    pub(crate) fn ends_without(mut self) -> Ran {
+        self.child.take().unwrap().wait_with_output().unwrap().into()
+    }
+
     /// Kills the launcher.
     pub(crate) fn kill(mut self) {
         let mut child = self.child.take().unwrap();

@@ -90,6 +90,43 @@ fn make_compiles_on_the_mesh_what_it_compiles_alone() {
 }
 
 #[test]
+fn an_inhibitor_is_held_as_long_as_the_build_runs_however_it_ends() {
+    let Some(desk) = desk() else { return };
+    let inhibitor = desk.write("bin/systemd-inhibit", "");
+    std::fs::set_permissions(&inhibitor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Its own name for what the inhibitor runs, by which it is found.
+    let name = format!("holder-{}", std::process::id());
+    std::fs::write(&inhibitor, format!("#!/bin/sh\necho \"$*\" >> asked\nexec ./{name}\n")).unwrap();
+    std::os::unix::fs::symlink("/bin/cat", desk.project.join(&name)).unwrap();
+    let held = || processes(format!("./{name}\0").as_bytes()).len();
+    let build = |setting: &str| {
+        let mut command = with(&desk, &[], &["sleep", "60"]);
+        let paths = [desk.project.join("bin")].into_iter().chain(std::env::split_paths(&desk.ground.path));
+        command.env("PATH", std::env::join_paths(paths).unwrap()).env("MESH_INHIBIT", setting);
+        Group::start(command)
+    };
+    let asleep = |build: &Group| {
+        let below = |pid: &u32| crate::env::descends(*pid, build.0.id());
+        processes(b"sleep\x0060\0").iter().any(below)
+    };
+    if !mesh::host::signals::has_mains() {
+        return crate::env::skip("this machine runs on its battery");
+    }
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut build = build("1");
+        until("the machine is kept awake", || (held() == 1).then_some(()));
+        until("the build runs", || asleep(&build).then_some(()));
+        kill_process(Pid::from_child(&build.0), signal).unwrap();
+        build.ended();
+        until("it may sleep again", || (held() == 0).then_some(()));
+    }
+    assert_eq!(String::from_utf8(desk.read("asked")).unwrap().lines().count(), 2);
+    let off = build("0");
+    until("the build runs", || asleep(&off).then_some(()));
+    assert_eq!(held(), 0);
+}
+
+#[test]
 fn a_build_ends_as_its_command_does() {
     let Some(desk) = desk() else { return };
     let ends = |options: &[&str], words: &[&str]| with(&desk, options, words).output().unwrap();
@@ -180,6 +217,13 @@ fn each_tool_is_told_in_the_way_that_its_version_understands() {
     assert_eq!(told(&[], &["ninja"]), format!("|-j{mesh}"));
     tool(&desk, "ninja", "1.13.0");
     assert!(told(&[], &["ninja"]).contains("--jobserver-auth=fifo:"));
+    // The number holds on this machine alone as well.
+    tool(&desk, "make", "GNU Make 4.3");
+    assert_eq!(told(&["--local", "-j", "1"], &["ninja"]), "|-j1");
+    // Another make than GNU's takes such words for its own, and ends.
+    tool(&desk, "bmake", "");
+    assert_eq!([told(&[], &["bmake", "all"]), told(&[], &["/bin/sh", "-c", "make"])], ["|all", "|"]);
+    assert!(told(&[], &["make"]).contains("--jobserver-auth="));
     let left = std::fs::read_dir(desk.client.home.join("run")).unwrap().flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("jobs-")));
 }

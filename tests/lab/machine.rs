@@ -301,6 +301,17 @@ impl Machine {
         !self.groups.is_empty()
     }
 
+    /// CPU time that all its programs have taken so far, seconds; nothing where no quota holds.
+    pub(crate) fn cpu_seconds(&self) -> Option<f64> {
+        let read = |file: &str| self.groups.iter().find_map(|group| std::fs::read_to_string(group.join(file)).ok());
+        if let Some(text) = read("cpuacct.usage") {
+            return text.trim().parse::<f64>().ok().map(|ns| ns / 1e9);
+        }
+        let text = read("cpu.stat")?;
+        let us = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        us.parse::<f64>().ok().map(|us| us / 1e6)
+    }
+
     /// A place on this machine, seen from outside. Only what is the machine's own.
     pub(crate) fn outside(&self, inside: impl AsRef<Path>) -> PathBuf {
         let inside = inside.as_ref();
@@ -411,10 +422,19 @@ fn limit_cores(name: &str, cores: f64) -> Vec<PathBuf> {
                 .all(|(file, text)| group.join(file).exists() && std::fs::write(group.join(file), text).is_ok())
     };
     if base.join("cpu/cpu.cfs_quota_us").exists() {
-        let files = [("cpu.cfs_period_us", QUOTA_PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota_us.to_string())];
-        return if made(&old, &files) { vec![old] } else { Vec::new() };
+        let [period, quota] = [QUOTA_PERIOD_US, quota_us].map(|us| us.to_string());
+        // What a machine may have it gets, whatever else this computer does.
+        let files = [("cpu.cfs_period_us", period), ("cpu.cfs_quota_us", quota), ("cpu.shares", "262144".to_owned())];
+        // What it takes is counted in another hierarchy, which may be the same one under another name.
+        let counted = base.join("cpuacct").join(format!("mesh-lab-{name}"));
+        return match made(&old, &files) {
+            true if counted.exists() || made(&counted, &[]) => vec![old, counted],
+            true => vec![old],
+            false => Vec::new(),
+        };
     }
-    if made(&new, &[("cpu.max", format!("{quota_us} {QUOTA_PERIOD_US}"))]) {
+    let files = [("cpu.max", format!("{quota_us} {QUOTA_PERIOD_US}")), ("cpu.weight", "10000".to_owned())];
+    if made(&new, &files) {
         return vec![new];
     }
     let _ = std::fs::remove_dir(&new);
@@ -459,12 +479,12 @@ impl Order<'_> {
 
     /// The command that enters the machine. It becomes `nsenter`, whose one child is the program itself.
     fn entering(&self) -> Command {
-        // `$1`: a control group's list of processes, or nothing.
-        const JOIN: &str = r#"if [ -n "$1" ]; then echo $$ >"$1"; fi; shift; exec "$@""#;
+        // `$1`: control groups.
+        const JOIN: &str = r#"for group in $1; do echo $$ >"$group/cgroup.procs"; done; shift; exec "$@""#;
         const GO: &str = r#"cd "$1" || exit 125; shift; exec "$@""#;
-        let group = self.machine.groups.first().map(|group| group.join("cgroup.procs")).unwrap_or_default();
+        let groups = words(&self.machine.groups);
         let mut command = Command::new("sh");
-        command.args(["-c", JOIN, "sh"]).arg(group).args(["nsenter", "-t", &self.machine.init.to_string()]);
+        command.args(["-c", JOIN, "sh"]).arg(groups).args(["nsenter", "-t", &self.machine.init.to_string()]);
         command.args(["--net", "--mount", "--uts", "--ipc", "--pid"]);
         let (is_ordinary, id) = (self.machine.account == Account::Ordinary, ORDINARY_ID.to_string());
         match (is_ordinary, self.machine.is_elsewhere) {

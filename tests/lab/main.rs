@@ -7,7 +7,7 @@
 //! - `roots`     other roots than the computer's: without a compiler, of another release
 //! - `itself`    that these do what they say
 //! - `agents`    agents on machines, joined and counted
-//! - `joining`, `builds`, `elsewhere`, `faults`   the claims
+//! - `joining`, `builds`, `elsewhere`, `faults`, `together`   the claims
 //!
 //! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
@@ -23,6 +23,7 @@ mod joining;
 mod machine;
 mod reference;
 mod roots;
+mod together;
 
 use machine::{Lab, Spec};
 use std::path::PathBuf;

@@ -197,7 +197,7 @@ impl World {
         let matching = ends().any(|(_, e)| e.has(&request.toolchain));
         let (slots, running) = (machine.cores, machine.own);
         let here = Here { slots, running, speed: 1.0, has_room: running < slots };
-        let load = choose::Load { cost_us: SECOND, mean_us: SECOND, waiting: 0 };
+        let load = choose::Load { cost_us: SECOND, mean_us: SECOND, waiting: 0, is_long: false };
         let choice = choose::choose(load, &candidates, (!request.force).then_some(here), request.prefer);
         match choice {
             Choice::Peer(peer, _) => {

@@ -2,6 +2,7 @@
 
 use super::{
     Adviser,
+    awake::Awake,
     family::{Family, family},
     pool::Pool,
 };
@@ -36,11 +37,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Runs the command to its end. What interrupts this process is the command's to answer: a terminal tells both, and what
 /// comes to this one alone is handed on.
 pub(super) fn run(command: Command, pool: Option<Pool>, adviser: Adviser) -> Result<ExitStatus, Failure> {
+    // Asked for beside the build, which does not wait for it, and given up before anything else happens.
+    let awake = adviser.is_outer.then(Awake::hold).flatten();
+    let apart = awake.as_ref().and_then(Awake::group);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(format!("the command cannot be attended to: {e}")))?;
     let name = command.get_program().to_owned();
     let named = pool.as_ref().and_then(Pool::named);
-    let status = runtime.block_on(attend(command, pool, adviser));
+    let status = runtime.block_on(attend(command, pool, adviser, apart));
+    drop(awake);
     // A question to an agent that does not answer is not waited for, and who asks it may hold the pool.
     runtime.shutdown_background();
     if let Some(path) = named {
@@ -58,7 +63,12 @@ pub(super) fn run(command: Command, pool: Option<Pool>, adviser: Adviser) -> Res
     })
 }
 
-async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> io::Result<ExitStatus> {
+async fn attend(
+    command: Command,
+    mut pool: Option<Pool>,
+    adviser: Adviser,
+    apart: Option<i32>,
+) -> io::Result<ExitStatus> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut quit = signal(SignalKind::quit())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,7 +100,7 @@ async fn attend(command: Command, mut pool: Option<Pool>, adviser: Adviser) -> i
             _ = tick.tick() => {
                 let (pool, adviser) = (pool.clone(), adviser.clone());
                 // Not waited for: the build may end meanwhile. Two at once only wait for each other.
-                tokio::task::spawn_blocking(move || follow(&pool, &adviser, pid));
+                tokio::task::spawn_blocking(move || follow(&pool, &adviser, pid, apart));
             }
         }
     };
@@ -110,11 +120,11 @@ fn is_in_foreground() -> bool {
 }
 
 /// Has as many tokens as the mesh has room for now.
-fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>) {
+fn follow(pool: &Mutex<Option<Pool>>, adviser: &Adviser, child: Option<Pid>, apart: Option<i32>) {
     // The one before still waits for an agent that does not answer.
     let Ok(mut pool) = pool.try_lock() else { return };
     let before = pool.as_ref().map_or(0, Pool::out);
-    let descendants = family();
+    let descendants = family(apart);
     bury(descendants.as_ref(), child);
     let Some(pool) = pool.as_mut() else { return };
     pool.aim(adviser.total());
@@ -152,7 +162,7 @@ fn bury(family: Option<&Family>, child: Option<Pid>) {
 async fn end_what_is_left() {
     let until = Instant::now() + END_TIME;
     let mut told = Vec::new();
-    while let Some(family) = family() {
+    while let Some(family) = family(None) {
         bury(Some(&family), None);
         let left: Vec<i32> = family.in_group.iter().filter(|(_, ended)| !ended).map(|(pid, _)| *pid).collect();
         let is_late = Instant::now() >= until;

@@ -24,12 +24,14 @@ struct Process {
     has_ended: bool,
 }
 
-/// What descends from this process, if the system tells.
+/// What descends from this process but for the group `apart`, if the system tells.
 #[cfg(target_os = "linux")]
-pub(super) fn family() -> Option<Family> {
+pub(super) fn family(apart: Option<i32>) -> Option<Family> {
     let own = i32::try_from(std::process::id()).ok()?;
     let group = rustix::process::getpgrp().as_raw_nonzero().get();
-    let all: Vec<Process> = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| process(&entry)).collect();
+    let entries = std::fs::read_dir("/proc").ok()?.flatten();
+    let all = entries.filter_map(|entry| process(&entry)).filter(|process| Some(process.group) != apart);
+    let all: Vec<Process> = all.collect();
     Some(descendants(&all, own, group))
 }
 
@@ -73,7 +75,7 @@ fn process(entry: &std::fs::DirEntry) -> Option<Process> {
 
 /// What descends from this process, if the system tells.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn family() -> Option<Family> {
+pub(super) fn family(_apart: Option<i32>) -> Option<Family> {
     None
 }
 
@@ -115,7 +117,7 @@ mod tests {
     fn a_child_is_seen() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
         let pid = i32::try_from(child.id()).expect("small");
-        let seen = super::family().expect("there is /proc");
+        let seen = super::family(None).expect("there is /proc");
         child.kill().expect("own child");
         child.wait().expect("own child");
         assert!(seen.in_group.contains(&(pid, false)));

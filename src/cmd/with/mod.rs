@@ -6,9 +6,11 @@
 //! | `environment` | what the command finds in its environment (decide); `links` makes what stands first in its `PATH` |
 //! | `pool` | the jobserver; how many tokens it has is [`crate::sched::tokens`]' to say |
 //! | `attend` | the command, from its start to its end; `family` what descends from it |
+//! | `awake` | keeps the machine from falling asleep meanwhile |
 //! | `summary` | the line at the end (decide) |
 
 mod attend;
+mod awake;
 mod environment;
 mod family;
 mod links;
@@ -54,6 +56,8 @@ const CARGO_FOR_EACH_CORE: u32 = 2;
 struct Adviser {
     places: Option<Places>,
     session: u64,
+    /// No build is around this one.
+    is_outer: bool,
     wanted: Wanted,
 }
 
@@ -87,20 +91,17 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     let tree = probe::tree(tool, &args.command, &cwd);
     // Launchers that ask nobody compile here, however much room there is elsewhere.
     let off = std::env::var_os(env::MESH).is_some_and(|mode| matches!(mode.as_bytes(), b"off" | b"local" | b"0"));
-    let wanted = match args.jobs {
-        _ if args.local || off => Wanted::Local,
-        None | Some(u32::MAX) => Wanted::Mesh,
-        Some(most) => Wanted::AtMost(most),
-    };
-    let wanted = match (tool, wanted) {
+    let most = match args.jobs {
+        Some(most) => most,
         // What cargo itself starts are compilers that run here.
-        (Tool::Cargo, Wanted::Mesh) => Wanted::AtMost(crate::host::cores().saturating_mul(CARGO_FOR_EACH_CORE)),
-        (_, wanted) => wanted,
+        None if tool == Tool::Cargo => crate::host::cores().saturating_mul(CARGO_FOR_EACH_CORE),
+        None => u32::MAX,
     };
+    let wanted = Wanted { is_local: args.local || off, most };
     // A build within a build is a part of it: the outer one says what came of both.
     let outer = std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes()));
     let number = if outer == 0 { number() } else { outer };
-    let adviser = Adviser { places: client::places().ok(), session: number, wanted };
+    let adviser = Adviser { places: client::places().ok(), session: number, is_outer: outer == 0, wanted };
     let first = adviser.session();
     if std::io::stderr().is_terminal() {
         remarks(args, first, tree.as_ref());

@@ -1,6 +1,6 @@
 //! Looks at the tools that a build may use, and at its tree: as little as the build's tool needs (DO).
 
-use crate::sched::tokens::{self, Found, Tool, Version};
+use crate::sched::tokens::{self, Found, Make, Tool, Version};
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_millis(1);
 const ANSWER_BYTES_MAX: u64 = 4096;
 /// What is read of a cache file, bytes.
 const CACHE_BYTES_MAX: u64 = 16 << 20;
-/// Names under which GNU make is installed.
-const MAKES: &[&str] = &["make", "gmake"];
+/// Names under which makes are installed.
+const MAKES: &[&str] = &["make", "gmake", "bmake"];
 
 /// What CMake wrote down of a build tree.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,9 +55,13 @@ pub(super) fn look(tool: Tool, words: &[OsString], path_var: &OsStr, tree: Optio
         Tool::CmakeBuild | Tool::Make | Tool::Cargo | Tool::Other => true,
     };
     if asks_makes {
-        let own = (tool == Tool::Make).then(|| words.first().map(PathBuf::from)).flatten();
-        let own = own.filter(|path| path.components().count() > 1);
-        found.makes = makes(path_var).into_iter().chain(own).map(|make| version(&make)).collect();
+        found.makes = makes(path_var).iter().map(|program| make(program)).collect();
+        let own = match tool {
+            Tool::Make => words.first().and_then(|word| on_path(Path::new(word), path_var)),
+            Tool::CmakeBuild => tree.map(|tree| tree.program.clone()).filter(|_| !tree_is_ninja),
+            _ => None,
+        };
+        found.own = own.map(|program| make(&program));
     }
     found
 }
@@ -71,8 +75,26 @@ fn makes(path_var: &OsStr) -> Vec<PathBuf> {
     all.filter(|path| path.is_file()).filter(is_new).collect()
 }
 
+/// The program that a command's first word names.
+fn on_path(word: &Path, path_var: &OsStr) -> Option<PathBuf> {
+    if word.components().count() > 1 {
+        return Some(word.to_owned());
+    }
+    std::env::split_paths(path_var).map(|dir| dir.join(word)).find(|path| path.is_file())
+}
+
+/// Whose make a program is.
+fn make(program: &Path) -> Make {
+    answer(program).map_or(Make::Silent, |answer| Make::read(&answer))
+}
+
 /// What a program says of its version.
 fn version(program: &Path) -> Option<Version> {
+    Version::read(&answer(program)?)
+}
+
+/// What a program says when it is asked for its version, if it does so in time.
+fn answer(program: &Path) -> Option<String> {
     let mut command = Command::new(program);
     command.arg("--version").env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
@@ -88,7 +110,7 @@ fn version(program: &Path) -> Option<Version> {
     }
     let mut answer = Vec::new();
     child.stdout.take()?.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).ok()?;
-    Version::read(&String::from_utf8_lossy(&answer))
+    Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// The build tree that a command works on, if CMake has written it.

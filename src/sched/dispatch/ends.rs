@@ -55,40 +55,57 @@ impl Dispatcher {
         if work.key == 0 {
             return;
         }
-        let (usual, mean_us) = (self.usual, self.history.mean_us());
-        let Prediction { cost_us, is_informed, is_known: is_known_unit, .. } = *expected;
-        let (speed, is_known) = match machine {
-            Some(id) => {
-                let Some(peer) = self.peers.get_mut(&id) else { return };
-                if is_informed {
-                    peer.took(*toolchain, (usual, mean_us), (cost_us, own_us, is_known_unit));
-                }
-                (peer.speed(toolchain, usual), peer.is_known(toolchain))
-            }
-            None => {
-                if is_informed {
-                    let speed = self.here_speeds.entry(*toolchain).or_insert(Speed::usual(usual, mean_us));
-                    speed.observe(cost_us, own_us, is_known_unit, mean_us);
-                }
-                let speed = self.here_speeds.get(toolchain).copied();
-                (speed.map_or(usual, |speed| speed.value()), speed.is_some_and(|speed| speed.is_known()))
-            }
-        };
+        let Prediction { average_us, is_informed, is_known: is_known_unit, .. } = *expected;
         if is_informed {
-            self.usual = self.usual_speed();
+            self.observe(machine, toolchain, (average_us, own_us, is_known_unit));
         }
+        let is_known = match machine {
+            Some(id) => self.peers.get(&id).is_some_and(|peer| peer.is_known(toolchain)),
+            None => self.here_speeds.get(toolchain).is_some_and(Speed::is_known),
+        };
+        let speed = self.speed_at(machine, toolchain);
         // A machine of which little is known would say more of itself than of the unit.
         if is_known || self.history.ended(work.class) < SAMPLES_MIN {
             self.history.learned(work, choose::time(own_us, 1.0 / speed), peak_kib);
         }
     }
 
-    /// The mean speed of those of which something is known.
-    pub(super) fn usual_speed(&self) -> f32 {
+    /// Learns how fast a machine is from a unit that should have cost so much and took so long there.
+    ///
+    /// Only the ratios of speeds mean anything, and what units cost is told by them: where all seemed to become slower
+    /// together, what was learned before would be said in another measure than what is learned now. So the mean of those
+    /// that are known stays what it is.
+    pub(super) fn observe(&mut self, machine: Option<PeerId>, toolchain: &Fingerprint, unit: (u64, u64, bool)) {
+        let (usual, mean_us) = (self.usual, self.history.mean_us());
+        let before = self.mean_speed();
+        match machine {
+            Some(id) => {
+                let Some(peer) = self.peers.get_mut(&id) else { return };
+                peer.took(*toolchain, (usual, mean_us), unit);
+            }
+            None => {
+                let (cost_us, took_us, is_known) = unit;
+                let speed = self.here_speeds.entry(*toolchain).or_insert(Speed::usual(usual, mean_us));
+                speed.observe(cost_us, took_us, is_known, mean_us);
+            }
+        }
+        let after = self.mean_speed();
+        if before.1 == after.1 && before.1 > 0 {
+            let factor = before.0 / after.0;
+            self.peers.values_mut().for_each(|peer| peer.scale(factor));
+            self.here_speeds.values_mut().for_each(|speed| speed.scale(factor));
+        }
+        self.usual = self.mean_speed().0;
+    }
+
+    /// The mean speed of those machines of which something is known, and how many that are; 1 if there are none.
+    pub(super) fn mean_speed(&self) -> (f32, u32) {
         let peers = self.peers.values().filter_map(Peer::mean_speed);
         let all = peers.chain(mean(self.here_speeds.values()));
-        let (sum, count) = all.fold((0.0f32, 0.0f32), |(sum, count), speed| (sum + speed.ln(), count + 1.0));
-        if count > 0.0 { (sum / count).exp() } else { 1.0 }
+        let (sum, count) = all.fold((0.0f32, 0), |(sum, count), speed| (sum + speed.ln(), count + 1));
+        #[expect(clippy::cast_precision_loss, reason = "machines are few")]
+        let value = if count > 0 { (sum / count as f32).exp() } else { 1.0 };
+        (value, count)
     }
 
     /// Ends one start. The unit is placed again, or has ended.
@@ -141,7 +158,9 @@ impl Dispatcher {
         // By what it cost is judged what the other start of it was good for.
         let at = self.speed_at(attempt.peer, &toolchain);
         if let Some(unit) = self.units.get_mut(&attempt.unit) {
-            unit.expected.cost_us = choose::time(own_us, 1.0 / at).max(1);
+            let cost_us = choose::time(own_us, 1.0 / at).max(1);
+            unit.expected =
+                Prediction { cost_us, average_us: cost_us, is_informed: true, is_known: true, ..unit.expected };
         }
         self.counts.hedges_won += u64::from(attempt.is_second);
         self.was(false);
@@ -199,12 +218,9 @@ impl Dispatcher {
                 // A machine that lost by being slow says so although its result is not awaited: what it would have taken
                 // is not known, only that it was more. Whoever has taken so long takes as long again, on average.
                 let expected = unit.expected;
-                if let Some(peer) = attempt.peer.and_then(|id| self.peers.get_mut(&id))
-                    && expected.is_informed
-                    && ran_us > attempt.run_us
-                {
-                    let usual = (self.usual, self.history.mean_us());
-                    peer.took(toolchain, usual, (expected.cost_us, ran_us.saturating_mul(2), expected.is_known));
+                if attempt.peer.is_some() && expected.is_informed && ran_us > attempt.run_us {
+                    let unit = (expected.average_us, ran_us.saturating_mul(2), expected.is_known);
+                    self.observe(attempt.peer, &toolchain, unit);
                 }
                 let at = self.speed_at(attempt.peer, &toolchain);
                 // It has not done all of the unit, however long it took.

@@ -14,6 +14,8 @@ const BYTES_A_S_DEFAULT: u64 = 60_000_000;
 const COMPRESSION: u64 = 4;
 /// A machine that refused for want of a slot is asked again after this time, or when it says something new.
 const BUSY_US: u64 = 100_000;
+/// One that is too slow to be used gets a unit this often, microseconds, to see whether it still is.
+const TRIAL_US: u64 = 60_000_000;
 /// At first a machine gets one unit for so many of its slots.
 const UNKNOWN_SHARE: u32 = 4;
 /// Speeds of so many compilers are remembered for one machine.
@@ -38,6 +40,8 @@ pub struct Peer {
     busy_until_us: u64,
     /// How fast it can be at most, by what is taking so long there now.
     pub(super) seems: Option<f32>,
+    /// When it got a unit last.
+    got_us: u64,
     /// What it has shown to be good for: nobody knows how slow it is before units have ended there, nor whether it keeps
     /// what it grants. One more with each unit that ends well, so that it doubles in the time of a unit.
     proved: Option<u32>,
@@ -61,6 +65,17 @@ impl Peer {
         self.load = load;
         self.heard_us = now_us;
         self.busy_until_us = 0;
+    }
+
+    /// It is offered one more.
+    pub(super) fn gets_one(&mut self, now_us: u64) {
+        self.mine += 1;
+        self.got_us = now_us;
+    }
+
+    /// Whether it may have one although it is too slow to be used.
+    pub(super) fn is_due_for_a_trial(&self, now_us: u64) -> bool {
+        self.mine == 0 && now_us.saturating_sub(self.got_us) >= TRIAL_US
     }
 
     /// It refused for want of a slot.
@@ -112,6 +127,11 @@ impl Peer {
     #[must_use]
     pub(super) fn mean_speed(&self) -> Option<f32> {
         speed::mean(self.speeds.values())
+    }
+
+    /// See [`Speed::scale`].
+    pub(super) fn scale(&mut self, factor: f32) {
+        self.speeds.values_mut().for_each(|speed| speed.scale(factor));
     }
 
     /// A unit ended there: it should have cost so much, and its compiler took so long with a core of its own.

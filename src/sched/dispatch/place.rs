@@ -11,7 +11,7 @@ use crate::{
         retry,
     },
 };
-use mesh_proto::peer::PeerId;
+use mesh_proto::{peer::PeerId, toolchain::Fingerprint};
 use std::cmp::Reverse;
 
 impl Dispatcher {
@@ -63,8 +63,9 @@ impl Dispatcher {
         self.hedge_hopeless(now_us);
         let groups: Vec<Group> = self.queues.keys().copied().collect();
         for group in groups {
-            while let Some(id) = self.queues.get(&group).and_then(|queue| self.next_of(queue)) {
-                if !self.place_one(now_us, id) {
+            while let Some((id, shorter)) = self.queues.get(&group).and_then(|queue| self.next_of(queue)) {
+                let placed = self.place_one(now_us, id, shorter.is_some());
+                if !placed && !shorter.is_some_and(|shorter| self.place_one(now_us, shorter, false)) {
                     break;
                 }
             }
@@ -72,14 +73,18 @@ impl Dispatcher {
         self.place_here(now_us);
     }
 
-    /// The longest, so that it does not end last; but nobody is passed by for ever.
-    pub(super) fn next_of(&self, queue: &Queue) -> Option<UnitId> {
+    /// The longest, so that it does not end last; but nobody is passed by for ever. And the shortest, if it is much shorter.
+    pub(super) fn next_of(&self, queue: &Queue) -> Option<(UnitId, Option<UnitId>)> {
+        /// A unit is much shorter than another if it is less than one of so many parts of it.
+        const SHORTER: u64 = 2;
         /// One that so many later ones could have passed by goes first.
         const PASSED_MAX: u64 = 256;
-        let (_, longest) = queue.longest.first()?;
+        let (Reverse(most), longest) = queue.longest.first()?;
+        let (Reverse(least), shortest) = queue.longest.last()?;
         let oldest = queue.oldest.first()?;
         let newest = queue.oldest.last()?;
-        Some(if newest - oldest > PASSED_MAX { *oldest } else { *longest })
+        let shorter = (*least < most / SHORTER).then_some(*shortest);
+        Some(if newest - oldest > PASSED_MAX { (*oldest, None) } else { (*longest, shorter) })
     }
 
     pub(super) fn place_here(&mut self, now_us: u64) {
@@ -131,6 +136,24 @@ impl Dispatcher {
         self.peers.iter().filter(has).map(|(id, peer)| peer.candidate(*id, &wish, usual, now_us)).collect()
     }
 
+    /// Takes those out of the choice that are known to be so slow that they only do harm, but for a unit now and then.
+    fn leave_out(
+        &self,
+        toolchain: &Fingerprint,
+        candidates: &mut [Candidate],
+        here: Option<choose::Here>,
+        now_us: u64,
+    ) {
+        let known = |id: &PeerId| self.peers.get(id).filter(|peer| peer.is_known(toolchain));
+        let proved = candidates.iter().filter(|c| known(&c.peer).is_some()).map(|c| c.speed);
+        let best = proved.chain(here.map(|here| here.speed)).fold(0.0, f32::max);
+        for candidate in candidates.iter_mut().filter(|c| choose::is_useless(c.speed, best)) {
+            if let Some(peer) = known(&candidate.peer) {
+                candidate.credits = if peer.is_due_for_a_trial(now_us) { candidate.credits.min(1) } else { 0 };
+            }
+        }
+    }
+
     /// This machine, if it is in the choice.
     pub(super) fn at_home(&self, unit: &Unit, now_us: u64) -> choose::Here {
         choose::Here {
@@ -151,19 +174,21 @@ impl Dispatcher {
     }
 
     /// Places one unit that waits. `false` if it has to go on waiting, and all like it with it.
-    pub(super) fn place_one(&mut self, now_us: u64, id: UnitId) -> bool {
+    pub(super) fn place_one(&mut self, now_us: u64, id: UnitId, is_long: bool) -> bool {
         if !self.is_anybody_open(now_us) {
             return false;
         }
         let unit = &self.units[&id];
-        let candidates = self.candidates(unit, now_us);
+        let mut candidates = self.candidates(unit, now_us);
         let here = (!unit.ask.force).then(|| self.at_home(unit, now_us));
         let usable = candidates.iter().any(|c| c.credits > 0 || c.mine > 0);
+        self.leave_out(&unit.ask.toolchain, &mut candidates, here, now_us);
         let waiting = self.queues.values().map(|queue| queue.oldest.len()).sum::<usize>() - 1;
         let load = choose::Load {
             cost_us: unit.expected.cost_us,
             mean_us: self.history.mean_us(),
             waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+            is_long,
         };
         let choice = choose::choose(load, &candidates, here, unit.ask.prefer);
         let why = |finish_us| why(finish_us, choice, &load, &candidates, here);
@@ -224,7 +249,7 @@ impl Dispatcher {
         let there = self.peers.get_mut(&peer).expect("it was chosen from these");
         let candidate = there.candidate(peer, &wish, usual, now_us);
         let overhead_us = candidate.overhead_us + candidate.wait_us(self.history.mean_us());
-        there.mine += 1;
+        there.gets_one(now_us);
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         unit.state = State::Out;
@@ -232,8 +257,7 @@ impl Dispatcher {
         unit.tried += u32::from(!why.is_second);
         let is_second = why.is_second;
         let run_us = choose::time(unit.expected.cost_us, candidate.speed);
-        let (peer_of, since_us, cost_us) = (Some(peer), now_us, unit.expected.cost_us);
-        let made = Attempt { unit: id, peer: peer_of, since_us, overhead_us, run_us, cost_us, is_second };
+        let made = Attempt { unit: id, peer: Some(peer), since_us: now_us, overhead_us, run_us, is_second };
         self.attempts.insert(attempt, made);
         self.moved_us = now_us;
         self.acts.push(Do::Offer { unit: id, attempt, peer, memory_kib: wish.memory_kib, why });

@@ -25,7 +25,7 @@ impl Dispatcher {
             let passed_us = now_us.saturating_sub(attempt.since_us).saturating_sub(attempt.overhead_us);
             if unit.expected.is_informed && passed_us > hedge::EARLIEST_US.max(attempt.run_us) {
                 let (cost_us, took_us) = late.entry(id).or_default();
-                *cost_us = cost_us.saturating_add(unit.expected.cost_us);
+                *cost_us = cost_us.saturating_add(unit.expected.average_us);
                 *took_us = took_us.saturating_add(passed_us);
             }
         }
@@ -43,7 +43,7 @@ impl Dispatcher {
         }
         let mut late: Vec<(u64, AttemptId)> = Vec::new();
         for (number, attempt) in self.attempts.iter().rev() {
-            let alone = self.units.get(&attempt.unit).is_some_and(|u| u.attempts.len() == 1 && !u.is_hedged);
+            let alone = self.units.get(&attempt.unit).is_some_and(|u| u.attempts.len() == 1 && u.hedged_us.is_none());
             if alone {
                 late.push((attempt.since_us, *number));
             }
@@ -62,7 +62,7 @@ impl Dispatcher {
         }
         let is_hopeless = |(number, attempt): (&AttemptId, &Attempt)| {
             let unit = self.units.get(&attempt.unit)?;
-            let late_us = unit.expected.late_us.filter(|_| !unit.is_hedged && unit.attempts.len() == 1)?;
+            let late_us = unit.expected.late_us.filter(|_| unit.hedged_us.is_none() && unit.attempts.len() == 1)?;
             let latest_us = choose::time(late_us, self.usual).saturating_add(attempt.overhead_us);
             let elapsed_us = now_us.saturating_sub(attempt.since_us);
             (elapsed_us > HOPELESS.saturating_mul(latest_us)).then_some(*number)
@@ -76,7 +76,7 @@ impl Dispatcher {
             let Some(attempt) = self.attempts.get(&number) else { continue };
             let unit = attempt.unit;
             self.hedge_one(now_us, number, WASTE_PARTS * 2);
-            if self.units.get(&unit).is_some_and(|unit| !unit.is_hedged) {
+            if self.units.get(&unit).is_some_and(|unit| unit.hedged_us.is_none()) {
                 self.hopeless.push(number);
             }
         }
@@ -97,6 +97,7 @@ impl Dispatcher {
             // Of a machine where nothing has ended yet it is rather the machine than the unit.
             is_known: unit.expected.is_known || !is_proved,
             speed,
+            is_proved,
             overhead_us: attempt.overhead_us,
         };
         if underway.elapsed_us <= hedge::EARLIEST_US {
@@ -116,14 +117,17 @@ impl Dispatcher {
         let at_home = room_here.then(|| hedge::gain_us(&underway, &target)).flatten();
         let best =
             there.chain(at_home.map(|gain| (gain, None, here_speed))).max_by_key(|(gain, peer, _)| (*gain, *peer));
-        let Some((_, target, speed)) = best else { return };
-        let (run_us, cost_us) = (choose::time(unit.expected.cost_us, speed), unit.expected.cost_us);
-        if !self.may_waste(cost_us, parts) {
+        let Some((_, target, target_speed)) = best else { return };
+        let (cost_us, run_us) = (unit.expected.cost_us, choose::time(unit.expected.cost_us, target_speed));
+        // A slow machine will not have done much of it.
+        let done_us = choose::time(underway.elapsed_us.saturating_add(run_us), 1.0 / speed);
+        let risk_us = if is_proved { cost_us.min(done_us) } else { cost_us };
+        if !self.may_waste(risk_us, parts) {
             return;
         }
         self.counts.hedges += 1;
         let unit = self.units.get_mut(&id).expect("it was looked at");
-        unit.is_hedged = true;
+        unit.hedged_us = Some(risk_us);
         match target {
             Some(peer) => {
                 let why = Why { is_second: true, ..Why::default() };
@@ -136,7 +140,7 @@ impl Dispatcher {
                 self.ledger.begin(holder(None, attempt), unit.expected.memory_kib, now_us);
                 let overhead_us = hedge::COPY_US;
                 let (peer, since_us, is_second) = (None, now_us, true);
-                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, cost_us, is_second };
+                let made = Attempt { unit: id, peer, since_us, overhead_us, run_us, is_second };
                 self.attempts.insert(attempt, made);
                 self.acts.push(Do::CopyHere { unit: id, attempt });
             }
@@ -145,8 +149,9 @@ impl Dispatcher {
 
     /// Whether so much more may be spent in vain: all second starts that are under way may be.
     pub(super) fn may_waste(&self, costs_us: u64, parts: u64) -> bool {
-        let under_way = self.attempts.values().filter(|attempt| attempt.is_second).map(|attempt| attempt.cost_us);
-        let wasted = self.counts.wasted_us.saturating_add(under_way.sum()).saturating_add(costs_us);
+        let second = self.attempts.values().filter(|attempt| attempt.is_second);
+        let risks = second.filter_map(|attempt| self.units.get(&attempt.unit)?.hedged_us);
+        let wasted = self.counts.wasted_us.saturating_add(risks.sum()).saturating_add(costs_us);
         wasted <= self.counts.compiled_us / parts + WASTE_UNITS * self.history.mean_us()
     }
 }

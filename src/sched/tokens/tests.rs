@@ -13,7 +13,7 @@ fn tell(line: &str, found: &Found) -> Told {
 }
 
 fn makes(versions: &[(u32, u32)]) -> Found {
-    Found { makes: versions.iter().map(|(a, b)| Some(Version(*a, *b))).collect(), ..Found::default() }
+    Found { makes: versions.iter().map(|(a, b)| Make::Gnu(Version(*a, *b))).collect(), ..Found::default() }
 }
 
 #[test]
@@ -36,11 +36,28 @@ fn a_make_before_4_4_never_sees_a_named_pipe() {
     for line in ["make", "/usr/bin/gmake -k all", "./build.sh", "cargo build", "cmake --build build"] {
         assert_eq!(tell(line, &makes(&[(4, 3)])), Told::Pipe, "{line}");
         assert_eq!(tell(line, &makes(&[(4, 4), (3, 81)])), Told::Pipe, "{line}");
-        assert_eq!(tell(line, &Found { makes: vec![None], ..Found::default() }), Told::Pipe, "{line}");
+        assert_eq!(tell(line, &Found { makes: vec![Make::Silent], ..Found::default() }), Told::Pipe, "{line}");
         assert_eq!(tell(line, &makes(&[(4, 4), (4, 10)])), Told::Fifo, "{line}");
     }
     let new = Found { ninja: Some(Version(1, 13)), ..makes(&[(4, 3)]) };
     assert_eq!(tell("ninja", &new), Told::Words { flag: "-j", apart: false, at: 1 });
+}
+
+#[test]
+fn a_make_that_is_not_gnus_is_given_no_jobserver_nor_is_what_may_run_one() {
+    assert_eq!(Make::read("GNU Make 4.3\nBuilt for x86_64-pc-linux-gnu"), Make::Gnu(Version(4, 3)));
+    assert_eq!(["", "usage: make [-BeikNnqrSstWwX]", "bmake 4.4"].map(Make::read), [Make::Foreign; 3]);
+    let both = |own| Found { own, makes: vec![Make::Gnu(Version(4, 4)), Make::Foreign], ..Found::default() };
+    for line in ["bmake", "make all"] {
+        assert_eq!(tell(line, &both(Some(Make::Foreign))), Told::Not, "{line}");
+    }
+    assert_eq!(tell("make", &both(Some(Make::Gnu(Version(4, 4))))), Told::Fifo);
+    assert_eq!(tell("make", &both(Some(Make::Gnu(Version(4, 3))))), Told::Pipe);
+    for line in ["./build.sh", "cargo build"] {
+        assert_eq!(tell(line, &both(None)), Told::Not, "{line}");
+    }
+    let ninja = Found { ninja: Some(Version(1, 13)), ..both(None) };
+    assert_eq!(tell("ninja", &ninja), Told::Words { flag: "-j", apart: false, at: 1 });
 }
 
 #[test]
@@ -96,21 +113,16 @@ fn makeflags_may_tell_already() {
 proptest! {
     #[test]
     fn there_is_always_one_and_never_more_than_fit(local: u32, remote: u32, most: Option<u32>, stays: bool) {
-        let wanted = if stays { Wanted::Local } else { most.map_or(Wanted::Mesh, Wanted::AtMost) };
-        let now = Parallelism { local, remote, remote_free: 0 };
-        let total = total(now, wanted);
+        let wanted = Wanted { is_local: stays, most: most.unwrap_or(u32::MAX) };
+        let total = total(Parallelism { local, remote, remote_free: 0 }, wanted);
         prop_assert!((1..=TOKENS_MAX).contains(&total));
-        if let Wanted::AtMost(most) = wanted {
-            prop_assert!(total <= most.max(1));
-        }
-        if wanted == Wanted::Local {
-            prop_assert!(total <= local.max(1));
-        }
+        prop_assert!(total <= wanted.most.max(1));
+        prop_assert!(!stays || total <= local.max(1));
     }
 
     #[test]
     fn more_room_is_never_fewer_tokens(local in 0..100_u32, remote in 0..5000_u32, more in 0..100_u32) {
-        let at = |local, remote| total(Parallelism { local, remote, remote_free: 0 }, Wanted::Mesh);
+        let at = |local, remote| total(Parallelism { local, remote, remote_free: 0 }, Wanted::MESH);
         prop_assert!(at(local, remote + more) >= at(local, remote));
         prop_assert!(at(local + more, remote) >= at(local, remote));
     }
@@ -118,6 +130,6 @@ proptest! {
 
 #[test]
 fn a_tenth_more_than_the_others_can_run_is_started() {
-    let at = |local, remote| total(Parallelism { local, remote, remote_free: 0 }, Wanted::Mesh);
+    let at = |local, remote| total(Parallelism { local, remote, remote_free: 0 }, Wanted::MESH);
     assert_eq!([at(8, 0), at(8, 1), at(8, 10), at(0, 0), at(2, 22)], [8, 10, 19, 1, 27]);
 }

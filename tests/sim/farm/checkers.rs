@@ -18,6 +18,11 @@ pub(crate) enum Seen {
         provider: usize,
         slots: u32,
     },
+    /// It has so much memory for jobs, and whoever uses it knows what its units need.
+    Memory {
+        provider: usize,
+        kib: u64,
+    },
     Asked {
         client: usize,
         unit: UnitId,
@@ -48,7 +53,8 @@ pub(crate) enum Seen {
     Second {
         client: usize,
         unit: UnitId,
-        here: bool,
+        /// Its number, if it is in the machine's own sandbox.
+        here: Option<AttemptId>,
     },
     /// An attempt has an end: an answer came, or nobody wants it any more.
     AttemptOver {
@@ -69,7 +75,8 @@ pub(crate) enum Seen {
         job: JobId,
         peak_kib: u64,
         waited_us: Micros,
-        honest: bool,
+        /// What a second of a machine of speed 1 takes at most there, if it keeps its word.
+        second_us: Option<Micros>,
     },
     Stopped {
         provider: usize,
@@ -86,8 +93,6 @@ pub(crate) enum Seen {
 
 /// What a unit waits at a provider for its slot at most, of the longest unit: nobody waits longer than two.
 const WAIT_UNITS_MAX: u64 = 2;
-/// The slowest machine that shares its slots takes so much longer than one of speed 1.
-const SLOWEST: u64 = 25;
 /// A provider that failed is left alone at least so long.
 const PAUSE_MIN: Micros = 400 * MS;
 /// Waste that is forgiven: what a loss took with it is nobody's second start.
@@ -98,6 +103,7 @@ const UNIT_MAX: Micros = 3_000 * SECOND;
 #[derive(Debug, Default, Clone)]
 struct Provider {
     slots: u32,
+    memory_kib: Option<u64>,
     /// Jobs that run, with their memory.
     runs: BTreeMap<JobId, u64>,
 }
@@ -152,6 +158,7 @@ impl Checkers {
                 self.providers.entry(machine).or_default().slots = slots;
             }
             Seen::Slots { provider, slots } => self.providers.entry(provider).or_default().slots = slots,
+            Seen::Memory { provider, kib } => self.providers.entry(provider).or_default().memory_kib = Some(kib),
             Seen::Asked { client, unit, cost_us } => {
                 self.longest_us = self.longest_us.max(cost_us);
                 let state = self.clients.entry(client).or_default();
@@ -168,13 +175,16 @@ impl Checkers {
             Seen::Knows { client, units } => self.clients.entry(client).or_default().known = units,
             Seen::Second { client, unit, here } => {
                 self.seconds += 1;
-                self.copies += u64::from(here);
+                self.copies += u64::from(here.is_some());
                 let state = self.clients.entry(client).or_default();
+                state.out.extend(here.map(|attempt| (attempt, (client, unit))));
                 let (ended, own, cores) = (state.ended + state.known, state.here, state.cores);
                 let starts = state.out.values().filter(|(_, u)| *u == unit).count();
                 let enough = ended >= u64::from(SAMPLES_MIN);
                 self.hold(enough, || format!("{client} started unit {unit} again after {ended} units of its class"));
-                self.hold(!here || own < cores, || format!("{client} started {unit} again here, where all is full"));
+                self.hold(here.is_none() || own < cores, || {
+                    format!("{client} started {unit} again here, where all is full")
+                });
                 self.hold(starts <= 2, || format!("{client} started unit {unit} {starts} times at once"));
             }
             Seen::AttemptOver { client, attempt } => {
@@ -191,15 +201,17 @@ impl Checkers {
                 *self.refused.entry(name).or_default() += 1;
             }
             Seen::Wasted { client, cpu_us } => self.clients.entry(client).or_default().wasted_us += cpu_us,
-            Seen::Started { provider, client, job, peak_kib, waited_us, honest } => {
-                let longest = self.longest_us * WAIT_UNITS_MAX * SLOWEST;
+            Seen::Started { provider, client, job, peak_kib, waited_us, second_us } => {
+                let longest = second_us.map(|us| self.longest_us.saturating_mul(us) / SECOND * WAIT_UNITS_MAX);
                 let state = self.providers.entry(provider).or_default();
                 let twice = state.runs.insert(job, peak_kib).is_some();
                 let (runs, slots) = (state.runs.len(), state.slots);
+                let (sum, most) = (state.runs.values().sum::<u64>(), state.memory_kib.unwrap_or(u64::MAX));
                 self.hold(!twice, || format!("{provider} started job {job} twice"));
                 self.hold(runs <= slots as usize, || format!("{provider} of {slots} slots runs {runs} jobs"));
                 let words = || format!("a job of {client} waited {waited_us} µs for a slot of {provider}");
-                self.hold(waited_us <= longest || !honest, words);
+                self.hold(longest.is_none_or(|longest| waited_us <= longest), words);
+                self.hold(runs <= 1 || sum <= most, || format!("{runs} jobs of {provider} need {sum} of {most} KiB"));
             }
             Seen::Stopped { provider, job } => {
                 self.providers.entry(provider).or_default().runs.remove(&job);
@@ -241,10 +253,12 @@ impl Checkers {
         let (losses, unit_max) = (self.losses, self.unit_max.unwrap_or(UNIT_MAX));
         let state = self.clients.entry(client).or_default();
         let asked = state.open.remove(&unit);
+        let left = state.out.iter().find(|(_, (_, of))| *of == unit).map(|(attempt, _)| *attempt);
         state.ended += 1;
         state.cpu_us += state.costs.get(&unit).copied().unwrap_or(0);
         let (wasted, cpu, ended) = (state.wasted_us, state.cpu_us, state.ended);
         self.hold(asked.is_some(), || format!("unit {unit} of {client} ended twice, or was never asked for"));
+        self.hold(left.is_none(), || format!("unit {unit} of {client} has ended, but not its start {left:?}"));
         let took = now - asked.unwrap_or(now);
         self.hold(took <= unit_max, || format!("unit {unit} of {client} took {} s", took / SECOND));
         // What one more second start may cost is not known before it has ended.

@@ -99,6 +99,10 @@ enum Event {
     Tell {
         at: usize,
     },
+    /// A machine that is short of memory looks how much is left.
+    Look {
+        at: usize,
+    },
     /// The dispatcher is due.
     Tick {
         at: usize,
@@ -169,6 +173,15 @@ struct Job {
     crowd_percent: u16,
 }
 
+impl Job {
+    /// The memory that its compiler has by now: all of it after five seconds.
+    fn taken_kib(&self, now: Micros) -> u64 {
+        const GROWS: Micros = 5 * SECOND;
+        let age = self.started_us.map_or(0, |began| now - began).min(GROWS);
+        self.spec.peak_kib * age / GROWS
+    }
+}
+
 /// A project that is built.
 #[derive(Debug, Default)]
 pub(crate) struct Build {
@@ -193,6 +206,8 @@ pub(crate) struct Machine {
     pub(crate) latency: Micros,
     pub(crate) bytes_a_s: u64,
     pub(crate) memory_kib: u64,
+    /// The slowest that it has been.
+    slowest: f64,
     pub(crate) nature: Nature,
     slots: u32,
     closed: Option<Closed>,
@@ -278,6 +293,7 @@ impl Farm {
             latency: 300,
             bytes_a_s: 110_000_000,
             memory_kib: 64 << 20,
+            slowest: speed,
             nature: Nature::Honest,
             slots: cores,
             closed: None,
@@ -416,6 +432,10 @@ impl Farm {
                     self.tell(at);
                 }
             }
+            Event::Look { at } => {
+                self.terms(at);
+                self.schedule(SECOND, Event::Look { at });
+            }
             Event::Tick { at } => {
                 self.machines[at].ticks_at = None;
                 let now = self.now;
@@ -521,7 +541,7 @@ impl Farm {
                 Do::CopyHere { unit, attempt } => {
                     let number = self.machines[at].build.by_id[&unit];
                     let spec = self.machines[at].build.units[number];
-                    self.checkers.see(self.now, Seen::Second { client: at, unit, here: true });
+                    self.checkers.see(self.now, Seen::Second { client: at, unit, here: Some(attempt) });
                     self.machines[at].copies.insert(attempt, (number, self.now));
                     self.begin(at, COPIES + attempt, spec.cost_us, true);
                 }
@@ -560,7 +580,7 @@ impl Farm {
         self.note("offer", [at as u64, to as u64, unit as u64]);
         self.checkers.see(self.now, Seen::Offered { client: at, provider: to, unit: id, attempt });
         if second {
-            self.checkers.see(self.now, Seen::Second { client: at, unit: id, here: false });
+            self.checkers.see(self.now, Seen::Second { client: at, unit: id, here: None });
         }
         self.machines[at].out.insert(attempt, (to, unit));
         let Some(epoch) = self.epoch(at, to) else { return };

@@ -7,8 +7,8 @@ impl Farm {
         let now = self.now;
         let machine = &mut self.machines[at];
         let slots = if machine.closed.is_some() { 0 } else { machine.slots };
-        let terms =
-            Terms { slots, closed: machine.closed, memory_free_kib: Some(machine.memory_kib), gives_up_one: false };
+        let free = machine.memory_kib.saturating_sub(machine.jobs.values().map(|job| job.taken_kib(now)).sum());
+        let terms = Terms { slots, closed: machine.closed, memory_free_kib: Some(free), gives_up_one: false };
         machine.intake.terms(now, terms);
         self.checkers.see(now, Seen::Slots { provider: at, slots });
         self.serve(at);
@@ -25,6 +25,7 @@ impl Farm {
             Fate::Speed { machine, speed } => {
                 self.advance(machine);
                 self.machines[machine].cpu.speed = speed;
+                self.machines[machine].slowest = speed.min(self.machines[machine].slowest);
                 self.next_end(machine);
             }
             Fate::Lends { machine, slots, closed } => {
@@ -58,6 +59,13 @@ impl Farm {
                 self.feed(machine);
             }
         }
+    }
+
+    /// From the beginning it has no more memory than this for jobs, of which its clients know what they need.
+    pub(crate) fn has_little_memory(&mut self, at: usize, kib: u64) {
+        self.machines[at].memory_kib = kib;
+        self.checkers.see(self.now, Seen::Memory { provider: at, kib });
+        self.schedule(0, Event::Look { at });
     }
 
     /// Power is lost. Whoever built here is not looked at any more; others miss it after a while.

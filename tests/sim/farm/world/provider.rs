@@ -76,8 +76,12 @@ impl Farm {
         let (spec, client) = (job.spec, job.client);
         let waited_us = now - job.ready_us.unwrap_or(now);
         self.note("starts", [at as u64, id, client as u64]);
-        let (peak_kib, honest) = (spec.peak_kib, self.machines[at].nature == Nature::Honest);
-        self.checkers.see(now, Seen::Started { provider: at, client, job: id, peak_kib, waited_us, honest });
+        let machine = &self.machines[at];
+        // Who builds himself, or lends less than he did, makes others wait for longer.
+        let promises = machine.nature == Nature::Honest && machine.build.units.is_empty() && machine.slots >= cores;
+        let second_us = promises.then(|| micros(SECOND as f64 / machine.slowest));
+        let peak_kib = spec.peak_kib;
+        self.checkers.see(now, Seen::Started { provider: at, client, job: id, peak_kib, waited_us, second_us });
         self.begin(at, id, spec.cost_us, true);
     }
 
