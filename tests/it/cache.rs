@@ -1,7 +1,7 @@
 //! What was compiled elsewhere once is not compiled again, and gives the same bytes; what is not the same thing is.
 
 use crate::{
-    desk::{Desk, Streams, Unit, Where, desk},
+    desk::{Desk, Streams, Unit, Where, desk, slow},
     env::{Agent, Ground, has, until},
     upgrade::{Gxx, SETTLED},
 };
@@ -167,6 +167,20 @@ fn what_may_be_otherwise_the_next_time_is_not_kept() {
     desk.same_twice(&desk.line("gcc -c when.c -o when.o").env("SOURCE_DATE_EPOCH", "86400"));
     desk.same_twice(&desk.line("gcc -flto -frandom-seed=a -c a.c -o a.o"));
     assert_eq!(count(), 2);
+}
+
+#[test]
+fn what_changed_while_it_was_compiled_is_not_kept() {
+    let Some(desk) = keeping("") else { return };
+    let unit = slow(&desk, "edited");
+    let child = desk.begin(&unit, "edited.cc");
+    desk.write("slow.h", "#define HEADER 2\n");
+    child.ends().good();
+    assert_eq!(desk.last().reason, Some(Reason::Changing));
+    // What is kept after it comes after it.
+    desk.write("a.c", "int a;\n");
+    desk.same_twice(&desk.line("gcc -c a.c -o a.o"));
+    assert_eq!(entries(&desk.client).len(), 1);
 }
 
 #[test]
