@@ -16,7 +16,7 @@ use crate::{
     config::{CacheUse, Config},
     host::wall_ms,
     net::stream::{self, Packed},
-    store::results::{Kept, Results},
+    store::results::{Kept, Results, Stats},
 };
 use mesh_proto::{job::Outcome, key::ActionKey, peer::PeerId};
 use std::{path::Path, sync::Arc, time::Instant};
@@ -74,9 +74,14 @@ impl Cache {
         self.keeps
     }
 
+    /// What is kept.
+    pub(super) fn stats(&self) -> Stats {
+        self.results.as_ref().map(Results::stats).unwrap_or_default()
+    }
+
     /// Whether there may be anything at all; wrong, if ever, for the first moments of an agent.
     pub(super) fn may_have(&self) -> bool {
-        self.results.as_ref().is_some_and(|results| results.stats().entries > 0)
+        self.stats().entries > 0
     }
 }
 

@@ -243,10 +243,15 @@ pub fn cached(counters: &Counters) -> String {
     }
     let (percent, bytes) = (hits * 100 / all, time::size(counters.cache_bytes));
     let saved = time::milliseconds(counters.cache_saved_ms.saturating_mul(1000));
-    format!(
-        "cached     {hits} of {} looked for ({percent} %), {bytes}: {saved} of compiling saved\n",
-        count(all, "unit")
-    )
+    let looked = count(all, "unit");
+    let mut line =
+        format!("cached     {hits} of {looked} looked for ({percent} %), {bytes}: {saved} of compiling saved");
+    for (n, what) in [(counters.cache_not_written, "could not be written"), (counters.cache_damaged, "damaged")] {
+        if n > 0 {
+            line += &format!(", {n} {what}");
+        }
+    }
+    line + "\n"
 }
 
 /// What was compiled where, and why here.
@@ -405,6 +410,8 @@ pub fn counters_json(counters: &Counters) -> Value {
         "cache_misses": counters.cache_misses,
         "cache_bytes": counters.cache_bytes,
         "cache_saved_ms": counters.cache_saved_ms,
+        "cache_not_written": counters.cache_not_written,
+        "cache_damaged": counters.cache_damaged,
         "local": local,
         "served": counters.served,
         "served_in_mirror": counters.served_in_mirror,

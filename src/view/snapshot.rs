@@ -115,6 +115,10 @@ pub struct Counters {
     pub cache_bytes: u64,
     /// How long their compilers had run, milliseconds.
     pub cache_saved_ms: u64,
+    /// Results that could not be written.
+    pub cache_not_written: u64,
+    /// Kept results that were damaged, and are gone.
+    pub cache_damaged: u64,
     /// Units left to the launcher, by reason.
     pub local: Vec<(Reason, u64)>,
     /// Jobs run for others, to the end.

@@ -284,6 +284,41 @@ fn a_folder_that_nothing_can_be_written_to_is_nothing_to_a_build() {
 }
 
 #[test]
+fn a_disk_that_is_full_or_only_read_is_nothing_to_a_build() {
+    let ground = Ground::new();
+    let folder = ground.dir.join("laptop/cache/results-v1");
+    let Some(disk) = ground.small_disk(&folder, 256) else { return };
+    let Some(mut desk) = Desk::on(ground) else { return };
+    desk.client.keeps = true;
+    desk.restart_client();
+    for name in ["a", "b", "c"] {
+        desk.write(format!("{name}.c"), format!("int {name};\n"));
+    }
+    let unit = |name: &str| desk.line(&format!("gcc -c {name}.c -o {name}.o"));
+    desk.same_twice(&unit("a"));
+    let filler = disk.fill();
+    for _ in 0..2 {
+        desk.same(&unit("b"), Where::There);
+    }
+    until("it is counted", || (desk.client.snapshot().counters.cache_not_written >= 1).then_some(()));
+    desk.same(&unit("a"), Where::Kept);
+    assert_eq!(std::fs::read_dir(folder.join("incoming")).unwrap().count(), 0, "nothing half written stays");
+    std::fs::remove_file(filler).unwrap();
+    desk.same_twice(&unit("b"));
+    let remount = |how: &str| {
+        let ran = std::process::Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&folder).status();
+        assert!(ran.unwrap().success());
+    };
+    remount("ro");
+    desk.same(&unit("a"), Where::Kept);
+    for _ in 0..2 {
+        desk.same(&unit("c"), Where::There);
+    }
+    remount("rw");
+    desk.same_twice(&unit("c"));
+}
+
+#[test]
 fn agents_of_tests_keep_nothing_unless_that_is_the_claim() {
     let Some(desk) = desk() else { return };
     desk.write("a.c", "int a;\n");
