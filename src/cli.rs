@@ -63,6 +63,8 @@ pub enum Command {
     Explain(Explain),
     /// List the compilers of this machine, who has them and what is sent where
     Toolchain(Toolchain),
+    /// Show what results are kept here, check them or remove them
+    Cache(Cache),
     /// Lend nothing for a while
     Pause(Pause),
     /// End the pause
@@ -289,6 +291,28 @@ pub enum SetupFor {
     Container,
 }
 
+/// Results that are kept.
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// What to do with them: by default, show how many there are
+    #[arg(value_enum, default_value = "stats")]
+    pub what: CacheDo,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with the results that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheDo {
+    /// Show how many there are, what room they take and what they were good for
+    Stats,
+    /// Remove all of them
+    Clear,
+    /// Read all of them, and remove those that are damaged
+    Verify,
+}
+
 /// Which unit.
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -422,6 +446,7 @@ mod tests {
           status     Show what this machine lends, borrows and compiles itself, and why
           explain    Tell where a file was compiled, and why there
           toolchain  List the compilers of this machine, who has them and what is sent where
+          cache      Show what results are kept here, check them or remove them
           pause      Lend nothing for a while
           resume     End the pause
           mode       Show or set what this machine lends: off, idle, share or full

@@ -10,6 +10,9 @@
 //! compilers = "all"                   # or "none": lend no compiler of its own, only those that other machines send
 //! toolchain_rate = 32                 # MB/s at which compilers are sent to other machines; 0: they are not
 //! mode = "share"                      # off, idle, share or full; default: idle with a battery, else share
+//! [cache]
+//! use = "on"                          # or "read": keep nothing new; or "off"
+//! max_size = "10G"                    # or "500M"; "0" or "off": no cache
 //! [discovery]
 //! announce = "tagged"                 # or "off"
 //! [policy]
@@ -34,12 +37,17 @@ const WORD_BYTES_MAX: usize = 255;
 /// Compilers at once.
 const SLOTS_MAX: u16 = 4096;
 /// Every key of the file.
-const KEYS: &[&str] = &["name", "slots", "port", "peers", "compilers", "toolchain_rate", "mode", "discovery", "policy"];
+const KEYS: &[&str] =
+    &["name", "slots", "port", "peers", "compilers", "toolchain_rate", "mode", "cache", "discovery", "policy"];
 /// Every key of `[policy]`.
 const POLICY_KEYS: &[&str] = &["keep_free_memory", "on_battery"];
+/// Every key of `[cache]`.
+const CACHE_KEYS: &[&str] = &["use", "max_size"];
 /// Every key of `[discovery]`.
 const DISCOVERY_KEYS: &[&str] = &["announce"];
 
+/// How much room kept results take, where nothing else is said, bytes.
+const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 /// MB/s at which compilers are sent, where nothing else is said: a compiler in a few seconds, and a third of a gigabit link.
 const TOOLCHAIN_RATE_DEFAULT: u16 = 32;
 /// The highest such rate.
@@ -70,6 +78,10 @@ pub struct Config {
     pub keep_free: Option<Kept>,
     /// Whether a little is lent on a battery.
     pub on_battery: bool,
+    /// How kept results are used.
+    pub cache: CacheUse,
+    /// How much room they may take, bytes; 0: there are none.
+    pub cache_bytes_max: u64,
 }
 
 impl Default for Config {
@@ -86,6 +98,8 @@ impl Default for Config {
             mode_from_env: false,
             keep_free: None,
             on_battery: false,
+            cache: CacheUse::default(),
+            cache_bytes_max: CACHE_BYTES_DEFAULT,
         }
     }
 }
@@ -98,6 +112,18 @@ pub enum Compilers {
     All,
     /// Only those that other machines sent.
     None,
+}
+
+/// How kept results are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Looked for, and what is new is kept.
+    #[default]
+    On,
+    /// Only looked for.
+    Read,
+    /// Not at all.
+    Off,
 }
 
 /// What is announced by mDNS.
@@ -149,6 +175,8 @@ const WANT_RATE: &str = "a number of MB a second from 0 to 10000";
 const WANT_MODE: &str = "\"off\", \"idle\", \"share\" or \"full\"";
 const WANT_KEPT: &str = "a share of the memory such as \"15%\", or an amount such as \"4G\" or \"512M\"";
 const WANT_BATTERY: &str = "\"off\" or \"share\"";
+const WANT_CACHE: &str = "\"on\", \"read\" or \"off\"";
+const WANT_CACHE_SIZE: &str = "an amount such as \"10G\" or \"500M\", or \"off\"";
 const WANT_ANNOUNCE: &str = "\"tagged\" or \"off\"";
 
 /// Settles the settings. `file` is the configuration file's text, if there is one; with them come warnings, each a
@@ -190,6 +218,12 @@ pub fn resolve(
         config.mode = Some(mode(env::MODE, Some(&text))?);
         config.mode_from_env = true;
     }
+    if let Some(text) = var(env::CACHE) {
+        config.cache = cache_use(&text).ok_or(wrong(env::CACHE, WANT_CACHE))?;
+    }
+    if let Some(text) = var(env::CACHE_SIZE) {
+        config.cache_bytes_max = cache_size(&text).ok_or(wrong(env::CACHE_SIZE, WANT_CACHE_SIZE))?;
+    }
     config.slots = flags.slots.or(config.slots);
     config.port = flags.port.or(config.port);
     Ok((config, warnings))
@@ -220,6 +254,8 @@ fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigError> {
             ("peers", _) => return Err(wrong(key, WANT_PEERS)),
             ("compilers", value) => config.compilers = compilers(key, value.as_str())?,
             ("toolchain_rate", value) => config.toolchain_rate = number(key, value, TOOLCHAIN_RATE_MAX, WANT_RATE)?,
+            ("cache", Value::Table(cache)) => read_cache(cache, &mut config, &mut warnings)?,
+            ("cache", _) => return Err(wrong(key, "a table with the keys use and max_size")),
             ("discovery", Value::Table(discovery)) => read_discovery(discovery, &mut config, &mut warnings)?,
             ("discovery", _) => return Err(wrong(key, "a table with the key announce")),
             ("mode", value) => config.mode = Some(mode(key, value.as_str())?),
@@ -229,6 +265,42 @@ fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigError> {
         }
     }
     Ok((config, warnings))
+}
+
+fn read_cache(table: &toml::Table, config: &mut Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match (key.as_str(), value.as_str()) {
+            ("use", text) => config.cache = text.and_then(cache_use).ok_or(wrong("cache.use", WANT_CACHE))?,
+            ("max_size", text) => {
+                let zero = (value.as_integer() == Some(0)).then_some(0);
+                let bytes = text.and_then(cache_size).or(zero);
+                config.cache_bytes_max = bytes.ok_or(wrong("cache.max_size", WANT_CACHE_SIZE))?;
+            }
+            (unknown, _) => warnings.push(not_known(unknown, "cache.", CACHE_KEYS)),
+        }
+    }
+    Ok(())
+}
+
+fn cache_use(word: &str) -> Option<CacheUse> {
+    match word {
+        "on" => Some(CacheUse::On),
+        "read" => Some(CacheUse::Read),
+        "off" => Some(CacheUse::Off),
+        _ => None,
+    }
+}
+
+/// `10G`, `500M`, `off`; bytes.
+fn cache_size(text: &str) -> Option<u64> {
+    if matches!(text, "0" | "off") {
+        return Some(0);
+    }
+    let (digits, shift) = match text.strip_suffix('G') {
+        Some(digits) => (digits, 30),
+        None => (text.strip_suffix('M')?, 20),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn read_discovery(table: &toml::Table, config: &mut Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
@@ -377,6 +449,24 @@ mod tests {
             [kept("15%"), kept("512M"), kept("G"), kept("9")],
             [Some(Kept::Percent(15)), Some(Kept::Mib(512)), None, None]
         );
+    }
+
+    #[test]
+    fn how_much_is_kept_can_be_settled_in_the_file_and_by_the_environment() {
+        let of = |env: &[_], file: &str| {
+            settle(Flags::default(), env, file).map(|(config, _)| (config.cache, config.cache_bytes_max))
+        };
+        assert_eq!(of(&[], ""), Ok((CacheUse::On, 10 << 30)));
+        let file = "[cache]\nuse = 'read'\nmax_size = '500M'\n";
+        assert_eq!(of(&[], file), Ok((CacheUse::Read, 500 << 20)));
+        assert_eq!(of(&[("MESH_CACHE", "off"), ("MESH_CACHE_SIZE", "2G")], file), Ok((CacheUse::Off, 2 << 30)));
+        for none in ["[cache]\nmax_size = 0", "[cache]\nmax_size = '0'", "[cache]\nmax_size = 'off'"] {
+            assert_eq!(of(&[], none), Ok((CacheUse::On, 0)), "{none}");
+        }
+        for bad in ["cache = 1", "[cache]\nuse = true", "[cache]\nmax_size = 5", "[cache]\nmax_size = '5T'"] {
+            assert!(of(&[], bad).is_err(), "{bad}");
+        }
+        assert!(of(&[("MESH_CACHE", "yes")], "").is_err() && of(&[("MESH_CACHE_SIZE", "99999999999G")], "").is_err());
     }
 
     #[test]

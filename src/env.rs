@@ -35,6 +35,11 @@ pub const COMPILERS: &str = "MESH_COMPILERS";
 pub const TOOLCHAIN_RATE: &str = "MESH_TOOLCHAIN_RATE";
 /// `off`, `idle`, `share` or `full`: what this machine lends, over the configuration file's `mode`.
 pub const MODE: &str = "MESH_MODE";
+/// `on` (default), `read` or `off`, for an agent: whether results are kept and looked for; over the configuration file's
+/// `cache.use`.
+pub const CACHE: &str = "MESH_CACHE";
+/// How much room kept results may take, such as `10G`, for an agent; over the configuration file's `cache.max_size`.
+pub const CACHE_SIZE: &str = "MESH_CACHE_SIZE";
 /// `1`: announce and browse on the loopback interface only. For tests and demonstrations.
 pub const LOOPBACK: &str = "MESH_LOOPBACK";
 /// `1`, for an agent: every job for another machine gets a root of its own, even where a kept tree would do. For tests and

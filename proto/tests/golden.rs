@@ -11,6 +11,7 @@ use mesh_proto::{
     },
     hello::{Hello, Sync},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
+    key::{ActionKey, EntryKey},
     membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
     message::{Answer, Closed, Control, Load, Offer, OfferedJob, OfferedParts, StreamHead},
     naming::{NameBatch, NumberSet},
@@ -301,7 +302,9 @@ fn a_manifest_and_its_fingerprint_are_what_they_always_were() {
     check("manifest", &manifest);
     check("given-manifest", &Given::Manifest(Box::new(manifest.clone())));
     check("derived-fingerprint", &manifest.fingerprint());
-    check("derived-job-key", &mesh_proto::key::key(&job(), entries().iter()));
+    let entries = entries();
+    let keyed = entries.iter().map(|entry| (entry, EntryKey::of(entry)));
+    check("derived-action-key", &ActionKey::of(&job(), keyed, |dir| dir == b"/usr/bin"));
 }
 
 #[test]

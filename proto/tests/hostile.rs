@@ -143,7 +143,7 @@ fn read_jobs(bytes: &[u8]) {
         if let Answer::Missing(indexes) = &answer {
             let _ = Asker::new(vec![(Digest([0; 32]), 0)]).announced(indexes);
         }
-        let _ = Requester::new([], vec![AbsPath::root()]).answer(answer);
+        let _ = Requester::<Entry>::new([], vec![AbsPath::root()]).answer(answer);
     }
     let _ = frame::decode::<Entry>(bytes);
     let _ = frame::decode::<Control>(bytes);

@@ -328,7 +328,10 @@ fn snapshot(agent: &Agent) -> Snapshot {
 /// What the records have counted, and the dispatcher.
 fn counters(agent: &Agent, records: &super::records::Records) -> Counters {
     let counts = agent.desk.look(Dispatcher::counts);
+    let kept = agent.cache.stats();
     Counters {
+        cache_not_written: kept.not_written,
+        cache_damaged: kept.damaged,
         hedges: counts.hedges,
         hedges_won: counts.hedges_won,
         wasted_ms: counts.wasted_us / 1000,

@@ -5,11 +5,12 @@
 
 use super::{
     Agent,
+    cache::{self, Had, Keep},
     desk::Ticket,
     outputs::{Made, Placed},
     phases::{Phases, measured},
     session,
-    starts::{self, Came, Going},
+    starts::{self, Back, Came, Going},
     wire::Request,
 };
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
 use mesh_proto::{
     digest::Digest,
     job::{Exit, Job, Outcome, Text},
+    key::ActionKey,
     limits,
     path::AbsPath,
     peer::PeerId,
@@ -70,28 +72,58 @@ pub(super) enum Verdict {
         text: Vec<Text>,
         /// The files.
         placed: Placed,
+        /// What is to be kept of it, once the launcher has been told.
+        keep: Option<Box<Keep>>,
     },
 }
 
 /// A unit that can go out.
-struct Unit {
+pub(super) struct Unit {
     view: View,
-    closure: Closure,
-    argv: Vec<Vec<u8>>,
+    pub(super) closure: Closure,
+    /// What it is for a peer.
+    pub(super) job: Job,
+    /// What its result is kept under; `None` if it is not.
+    pub(super) key: Option<ActionKey>,
     work: Work,
-    /// The closure was not come by through the walk alone: names that only the compiler knows are looked for.
-    strict: bool,
+    /// Why only a kept result will do: nobody can compile it.
+    stranded: Option<Reason>,
 }
 
 impl Unit {
+    /// The compiler.
+    pub(super) fn toolchain(&self) -> &Toolchain {
+        &self.view.toolchain
+    }
+
+    /// The launcher's file creation mask.
+    pub(super) fn umask(&self) -> u32 {
+        self.view.request.umask
+    }
+
     /// Whether the plan says that the compiler makes a file of this path.
     fn makes(&self, path: &AbsPath) -> bool {
         // gcc names this one after the source as well, so that no plan has its name.
         let remarks = path.name().ends_with(b".opt-record.json.gz")
-            && self.argv.iter().any(|argument| argument.starts_with(b"-fsave-optimization-record"));
+            && self.job.argv.iter().any(|argument| argument.starts_with(b"-fsave-optimization-record"));
         let plan = &self.view.plan;
         let mut named = std::iter::once(&plan.output).chain(&plan.side_outputs);
         remarks || named.any(|named| self.real_path(named).as_ref() == Some(path))
+    }
+
+    /// The files of an outcome as they are to be placed, the object last: who sees it finds everything that belongs to it.
+    /// `None` if they are not those that the compiler here would make: they could be a source, or a script.
+    pub(super) fn made(&self, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Option<Vec<Made>> {
+        let object = self.real_path(&self.view.plan.output);
+        let object = object.as_ref();
+        let is_object = |path: &AbsPath| Some(path) == object && !self.job.argv.iter().any(|a| a == b"-S");
+        let made = outcome.outputs.iter().zip(bytes);
+        let mut made: Vec<Made> = made
+            .map(|(output, bytes)| Made { keeps_mode: !is_object(&output.path), output: output.clone(), bytes })
+            .collect();
+        let is_whole = made.iter().any(|m| Some(&m.output.path) == object);
+        made.sort_by_key(|m| Some(&m.output.path) == object);
+        (is_whole && made.iter().all(|m| self.makes(&m.output.path))).then_some(made)
     }
 
     /// Where an output really lies: its directory without symbolic links. The walk found the object's; most others lie there.
@@ -207,18 +239,47 @@ async fn go(
     record.note = known.note;
     (local.toolchain, local.work) = (known.toolchain.unwrap_or(local.toolchain), known.work);
     phases.ended("scan", Some(cpu_us));
-    let unit = prepared?;
+    let unit = match prepared? {
+        Prepared::Out(unit) => *unit,
+        Prepared::Had(had) => return Ok(served(agent, *had, phases, record)),
+    };
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
-    let (outcome, bytes) = run_remotely(agent, &unit, cancel, phases, record, ticket).await?;
-    if outcome.exit != Exit::Code(0) {
+    let mut back = run_remotely(agent, &unit, cancel, phases, record, ticket).await?;
+    if back.outcome.exit != Exit::Code(0) {
         return Err(Reason::CompileError.into());
     }
+    let keep = cache::keep(agent, unit.key, &mut back);
     let placing = agent.clone();
-    let placed = tokio::task::spawn_blocking(move || measured(|| place(&placing, unit, &outcome, bytes))).await;
+    let placed =
+        tokio::task::spawn_blocking(move || measured(|| place(&placing, unit, back.outcome, back.bytes))).await;
     let (placed, cpu_us) = placed.map_err(|_| fallback(Reason::RemoteError))?;
     phases.ended("write", Some(cpu_us));
     let (text, placed) = placed?;
-    Ok(Verdict::Done { text, placed })
+    Ok(Verdict::Done { text, placed, keep })
+}
+
+/// A unit whose result was kept.
+fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord) -> Verdict {
+    let Had { placed, outcome, executor, made_ms, files, took_us: (us, cpu_us) } = had;
+    phases.split("cache", us, cpu_us);
+    record.cached = true;
+    record.files = u32::try_from(files).unwrap_or(u32::MAX);
+    let who = if executor == agent.mesh.me() { Some(agent.own_name()) } else { agent.mesh.name_of(&executor) };
+    (record.made_by, record.made_ms) = (who.unwrap_or_else(|| executor.short()), made_ms);
+    ran(&outcome, record);
+    Verdict::Done { text: outcome.text, placed, keep: None }
+}
+
+/// What the machine that ran a unit says of it.
+fn ran(outcome: &Outcome, record: &mut UnitRecord) {
+    let usage = &outcome.usage;
+    let there =
+        [("stage", usage.stage_us), ("wait", usage.wait_us), ("run", usage.run_us), ("collect", usage.collect_us)];
+    let phase = |(name, us): (&str, u64)| Phase { name: name.to_owned(), us, cpu_us: None };
+    record.phases_there = there.into_iter().map(phase).collect();
+    record.cpu_us = usage.user_us + usage.system_us;
+    record.peak_kib = usage.peak_kib;
+    record.output_bytes = outcome.outputs.iter().map(|o| o.size).sum();
 }
 
 fn fallback(reason: Reason) -> Stays {
@@ -253,14 +314,30 @@ pub(super) struct Sample {
 pub(super) fn sample(agent: &Arc<Agent>, request: Request) -> Result<Sample, Reason> {
     let arrived = Arrived { at: Instant::now(), tick: agent.arrivals.arrive() };
     let unit = plan_and_close(agent, request, arrived, &mut Known::default(), false).map_err(|stays| stays.reason)?;
-    Ok(Sample { job: Job { strict: true, ..job(&unit) }, toolchain: unit.view.toolchain, closure: unit.closure })
+    Ok(Sample { job: Job { strict: true, ..unit.job }, toolchain: unit.view.toolchain, closure: unit.closure })
 }
 
-/// Everything up to the closure; blocking.
-fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Unit, Stays>) {
+/// What is to become of a unit.
+enum Prepared {
+    /// It goes out.
+    Out(Box<Unit>),
+    /// Its outputs lie beside their targets already.
+    Had(Box<Had>),
+}
+
+/// Everything up to the closure, and the outputs too if they are kept; blocking.
+fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Prepared, Stays>) {
     let mut known = Known::default();
     let unit = plan_and_close(agent, request, arrived, &mut known, true);
-    (known, unit)
+    let prepared = unit.and_then(|mut unit| {
+        unit.key = cache::key(agent, &unit);
+        match (cache::look(agent, &unit), unit.stranded) {
+            (Some(had), _) => Ok(Prepared::Had(Box::new(had))),
+            (None, Some(reason)) => Err(fallback(reason)),
+            (None, None) => Ok(Prepared::Out(Box::new(unit))),
+        }
+    });
+    (known, prepared)
 }
 
 fn plan_and_close(
@@ -299,8 +376,9 @@ fn plan_and_close(
     if plan.suspects.iter().any(exists) {
         return Err(Reason::UnknownOption.into());
     }
-    if goes_out {
-        agent.may_go_out(&toolchain).map_err(fallback)?;
+    let stranded = if goes_out { agent.may_go_out(&toolchain).err() } else { None };
+    if let Some(reason) = stranded.filter(|reason| !may_be_kept(agent, *reason)) {
+        return Err(fallback(reason));
     }
     let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
@@ -312,7 +390,13 @@ fn plan_and_close(
         agent.records().asked_compiler();
     }
     let work = Work { input_bytes: closure.bytes, ..known.work };
-    Ok(Unit { view, closure, argv, work, strict: rung != Rung::Graph })
+    let job = job(&view, &closure, argv, rung != Rung::Graph);
+    Ok(Unit { view, closure, job, key: None, work, stranded })
+}
+
+/// Whether a unit that nobody can compile for this reason may have been compiled before.
+fn may_be_kept(agent: &Agent, reason: Reason) -> bool {
+    matches!(reason, Reason::NoPeer | Reason::NoMatch | Reason::ToolchainComing) && agent.cache.may_have()
 }
 
 /// What a unit will be known by the next time.
@@ -418,15 +502,15 @@ async fn run_remotely(
     phases: &mut Phases,
     record: &mut UnitRecord,
     ticket: &mut Option<Ticket>,
-) -> Result<(Outcome, Vec<Vec<u8>>), Stays> {
-    let job = job(unit);
+) -> Result<Back, Stays> {
+    let job = &unit.job;
     // Said here, where the reason is known: a peer could only break off.
     job.check().map_err(|_| Stays::from(Reason::TooLarge))?;
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
     let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask, &record.source));
-    let going = Going { job: &job, closure: &unit.closure, toolchain };
+    let going = Going { job, closure: &unit.closure, toolchain };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;
     phases.ended("remote", None);
     let back = match came {
@@ -437,18 +521,11 @@ async fn run_remotely(
         }
         Came::Stays { reason, fallback } => return Err(Stays { reason, fallback, holds: false }),
     };
-    let usage = &back.outcome.usage;
     record.ran_on = Some(back.link.as_ref().map_or_else(|| agent.own_name(), |link| link.name()));
     record.chosen = chosen(agent, record.ran_on.as_deref(), &back.why);
     record.starts = back.starts;
-    let there =
-        [("stage", usage.stage_us), ("wait", usage.wait_us), ("run", usage.run_us), ("collect", usage.collect_us)];
-    let phase = |(name, us): (&str, u64)| Phase { name: name.to_owned(), us, cpu_us: None };
-    record.phases_there = there.into_iter().map(phase).collect();
-    record.cpu_us = usage.user_us + usage.system_us;
-    record.peak_kib = usage.peak_kib;
-    record.output_bytes = back.outcome.outputs.iter().map(|o| o.size).sum();
-    Ok((back.outcome, back.bytes))
+    ran(&back.outcome, record);
+    Ok(back)
 }
 
 /// How the machines compared when the unit went where it went: in milliseconds until its expected end, the chosen one
@@ -467,26 +544,26 @@ fn chosen(agent: &Agent, ran_on: Option<&str>, why: &Why) -> Vec<(String, u64)> 
 }
 
 /// The job that a unit is. The arguments go unchanged, but for what the plan expands.
-fn job(unit: &Unit) -> Job {
+fn job(view: &View, closure: &Closure, argv: Vec<Vec<u8>>, strict: bool) -> Job {
     // The compiler's temporary files stay in the job's own /tmp; which directory that is shows in no output.
     const DROPPED: &[&[u8]] = &[b"TMPDIR", b"TMP", b"TEMP"];
-    let env = unit.view.request.env.iter().filter(|(name, _)| !DROPPED.contains(&name.as_slice())).cloned().collect();
+    let env = view.request.env.iter().filter(|(name, _)| !DROPPED.contains(&name.as_slice())).cloned().collect();
     Job {
-        toolchain: unit.view.toolchain.fingerprint,
-        argv: unit.argv.clone(),
+        toolchain: view.toolchain.fingerprint,
+        argv,
         env,
-        cwd: unit.view.request.cwd.clone(),
-        output_dirs: unit.closure.output_dirs.clone(),
-        umask: unit.view.request.umask,
-        merged_output: unit.view.request.merged_output,
-        terminal: unit.view.request.terminal,
+        cwd: view.request.cwd.clone(),
+        output_dirs: closure.output_dirs.clone(),
+        umask: view.request.umask,
+        merged_output: view.request.merged_output,
+        terminal: view.request.terminal,
         wall_ms_max: limits::JOB_WALL_MS_MAX,
-        strict: unit.strict,
+        strict,
     }
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
-fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
+fn place(agent: &Agent, unit: Unit, outcome: Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
     if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
         return Err(fallback(Reason::Changing));
@@ -496,25 +573,12 @@ fn place(agent: &Agent, unit: Unit, outcome: &Outcome, bytes: Vec<Vec<u8>>) -> R
     if !compiler(agent, &view.request, now).is_ok_and(is_same) {
         return Err(fallback(Reason::Changing));
     }
-    let object = unit.real_path(&view.plan.output);
-    let object = object.as_ref();
-    let is_object = |path: &AbsPath| Some(path) == object && !unit.argv.iter().any(|a| a == b"-S");
-    let mut made: Vec<Made> = outcome
-        .outputs
-        .iter()
-        .zip(bytes)
-        .map(|(output, bytes)| Made { keeps_mode: !is_object(&output.path), output: output.clone(), bytes })
-        .collect();
-    // Status 0 and no object, or what the compiler here would not have made (it could be a source, or a script): whatever
-    // that was, it is looked at here.
-    let is_whole = made.iter().any(|m| Some(&m.output.path) == object);
-    if !is_whole || !made.iter().all(|m| unit.makes(&m.output.path)) {
+    // Status 0 and no object, or what the compiler here would not have made: whatever that was, it is looked at here.
+    let Some(made) = unit.made(&outcome, bytes) else {
         tracing::warn!("a peer gave other files than those that were asked for");
         agent.records().discrepancy();
         return Err(fallback(Reason::Discrepancy));
-    }
-    // The object last: who sees it finds everything that belongs to it.
-    made.sort_by_key(|m| Some(&m.output.path) == object);
+    };
     let placed = agent.temporaries.place(&made, view.request.umask).map_err(|_| fallback(Reason::DiskFull))?;
-    Ok((outcome.text.clone(), placed))
+    Ok((outcome.text, placed))
 }

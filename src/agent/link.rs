@@ -14,6 +14,7 @@ use mesh_proto::{
     exchange::share::{Grant, GrantKey, Grants, Source},
     hello::close,
     job::Refusal,
+    key::Keyed,
     limits,
     message::{Control, Load, Offer},
     naming::{NameBatch, NameError, Namer, Names, NumberSet},
@@ -74,7 +75,7 @@ struct NamesOut {
 #[derive(Debug)]
 pub struct Named<'a> {
     /// By number, ascending.
-    pub entries: Vec<(u32, Arc<Entry>)>,
+    pub entries: Vec<(u32, Arc<Keyed>)>,
     /// As the offer says it.
     pub set: NumberSet,
     /// After how many batches of names the offer is made.

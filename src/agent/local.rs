@@ -206,11 +206,14 @@ async fn launcher(agent: &Arc<Agent>, request: super::wire::Request, mut client:
             }
             ticket.compiled_here(reason != crate::reason::Reason::CompileError);
         }
-        compile::Verdict::Done { text, placed } => {
+        compile::Verdict::Done { text, placed, keep } => {
             let bytes = |p: &std::path::PathBuf| p.as_os_str().as_bytes().to_vec();
             let renames = placed.renames.iter().map(|(from, to)| (bytes(from), bytes(to))).collect();
             client.tell(&Tell::Done { text, renames }).await?;
             drop(waiting);
+            if let Some(keep) = keep {
+                super::cache::put(agent, keep);
+            }
             client.gone().await;
             // It has renamed what it wanted; what it did not is removed with `placed`.
             drop(placed);

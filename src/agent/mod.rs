@@ -5,6 +5,7 @@
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; [`outputs`] writes the result |
+//! | `cache` | what was compiled elsewhere once is not compiled again |
 //! | `desk` | drives the dispatcher, which says where our units go; `starts` does it, `submit` offers a unit to a peer |
 //! | `slots` | drives the intake, which says whose job may run here |
 //! | `session` | builds: what came of each one's units; room here for what is no compile |
@@ -25,6 +26,7 @@ pub mod outputs;
 pub mod records;
 pub mod wire;
 
+mod cache;
 mod command;
 mod compile;
 mod compilers;
@@ -98,6 +100,8 @@ pub struct Agent {
     retired: Retired,
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
+    /// Results that are kept.
+    cache: cache::Cache,
     links: Links,
     pulse: local::Pulse,
     /// This machine's own units, and where they are.

@@ -31,6 +31,15 @@ impl Phases {
         }
     }
 
+    /// So much of the last phase was another one, which came after it.
+    pub(super) fn split(&mut self, name: &str, us: u64, cpu_us: u64) {
+        if let Some(last) = self.took.last_mut() {
+            last.us = last.us.saturating_sub(us);
+            last.cpu_us = last.cpu_us.map(|all| all.saturating_sub(cpu_us));
+        }
+        self.took.push(Phase { name: name.to_owned(), us, cpu_us: Some(cpu_us) });
+    }
+
     pub(super) fn take(self) -> Vec<Phase> {
         self.took
     }

@@ -24,6 +24,8 @@ pub struct Records {
     counters: Counters,
     local: BTreeMap<Reason, u64>,
     by_peer: BTreeMap<String, u64>,
+    /// How long the compilers of kept results had run, microseconds.
+    saved_us: u64,
     /// Changes since the file was written.
     dirty: bool,
 }
@@ -42,6 +44,13 @@ impl Records {
             (None, Some(peer)) => {
                 self.counters.remote += 1;
                 *self.by_peer.entry(peer.clone()).or_default() += 1;
+            }
+            (None, None) if unit.cached => {
+                self.counters.cache_hits += 1;
+                self.counters.cache_bytes += unit.output_bytes;
+                let run_us = unit.phases_there.iter().find(|phase| phase.name == "run").map_or(0, |phase| phase.us);
+                self.saved_us += run_us;
+                self.counters.cache_saved_ms = self.saved_us / 1000;
             }
             (None, None) => {}
         }
@@ -66,6 +75,11 @@ impl Records {
     pub fn ran(&mut self, in_mirror: bool, misses: u64) {
         self.counters.served_in_mirror += u64::from(in_mirror);
         self.counters.mirror_misses = misses;
+    }
+
+    /// A result was looked for in vain.
+    pub fn not_in_cache(&mut self) {
+        self.counters.cache_misses += 1;
     }
 
     /// A result was dropped.

@@ -165,6 +165,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(super::guest::watch(agent.clone())),
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
+        tokio::spawn(super::cache::count(agent.clone())),
     ];
     tokio::select! {
         _ = terminate.recv() => {}
@@ -267,6 +268,7 @@ async fn make(
         searcher: Searcher::new(&places.cache),
         temporaries: Temporaries::sweep(&places.runtime),
         records: Mutex::new(Records::default()),
+        cache: super::cache::Cache::open(&places.cache, &config),
         links: Links::default(),
         pulse,
         desk: super::desk::Desk::open(&places.cache),

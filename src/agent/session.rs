@@ -68,7 +68,8 @@ impl Sessions {
                 now.elsewhere += 1;
                 now.compile_ms += u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
             }
-            (None, None) => {}
+            // It was not compiled.
+            (None, None) => now.cached += u64::from(unit.cached),
         });
     }
 

@@ -41,12 +41,14 @@ pub(super) struct Back {
     pub(super) outcome: Outcome,
     /// The outputs' bytes, in the outcome's order.
     pub(super) bytes: Vec<Vec<u8>>,
+    /// The same as they came over the wire; may be empty.
+    pub(super) packed: Vec<Vec<u8>>,
     pub(super) why: Why,
     /// How often it was started.
     pub(super) starts: u32,
 }
 
-type Ran = Result<(Outcome, Vec<Vec<u8>>), SubmitError>;
+type Ran = Result<submit::Ran, SubmitError>;
 
 /// A start under way.
 struct Start<'a> {
@@ -162,7 +164,7 @@ fn ended(
         Some(Came::Stays { reason, fallback: true })
     };
     match ran {
-        Ok((outcome, _)) if retry::is_illegal_instruction(&outcome) => {
+        Ok(ran) if retry::is_illegal_instruction(&ran.outcome) => {
             tracing::warn!("{name} cannot run {}: illegal instruction", going.toolchain.label());
             if let Some(link) = link {
                 link.shipments.quarantine(going.job.toolchain, Instant::now());
@@ -170,10 +172,10 @@ fn ended(
             }
             stays(Reason::IllegalInstruction)
         }
-        Ok((outcome, bytes)) => {
+        Ok(submit::Ran { outcome, bytes, packed }) => {
             let end = if outcome.exit == Exit::Code(0) { End::Done(outcome.usage) } else { End::Void };
             ticket.ended(attempt, end);
-            Some(Came::Back(Back { link, outcome, bytes, why, starts }))
+            Some(Came::Back(Back { link, outcome, bytes, packed, why, starts }))
         }
         Err(SubmitError::Changed) => stays(Reason::Changing),
         Err(SubmitError::Violation(violation)) => {
@@ -216,7 +218,7 @@ async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
     let toolchain = going.toolchain;
     let order = OwnedOrder {
         job: Job { strict: true, ..going.job.clone() },
-        closure: (0u32..).zip(going.closure.entries.iter().map(|named| named.entry.clone())).collect(),
+        closure: going.closure.numbered(),
         toolchain: toolchain.manifest.clone(),
         fingerprint: toolchain.fingerprint,
         family: toolchain.family,
@@ -232,7 +234,7 @@ async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
             file.read_to_end(&mut bytes).map(|_| bytes)
         };
         let bytes: std::io::Result<Vec<Vec<u8>>> = ran.files.into_iter().map(read).collect();
-        bytes.map(|bytes| (ran.outcome, bytes))
+        bytes.map(|bytes| submit::Ran { outcome: ran.outcome, bytes, packed: Vec::new() })
     });
     read.await.ok().and_then(Result::ok).ok_or(failed(Refusal::Collect))
 }

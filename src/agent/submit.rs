@@ -20,7 +20,8 @@ use mesh_proto::{
         Violation,
         requester::{Requester, Step},
     },
-    job::{Job, Outcome},
+    job::{Exit, Job, Outcome},
+    key::Keyed,
     limits,
     message::{Answer, OfferedJob, OfferedParts},
 };
@@ -34,6 +35,16 @@ const OUTPUT_TIME: Duration = Duration::from_secs(30);
 const OUTPUT_BYTES_A_MS: u64 = 1000;
 /// Outputs of so many bytes together are unpacked on the network's thread: a task would cost as much.
 const UNPACK_HERE_BYTES_MAX: u64 = 32 << 10;
+
+/// A job that a compiler has ended.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) outcome: Outcome,
+    /// The outputs' bytes, in the outcome's order.
+    pub(super) bytes: Vec<Vec<u8>>,
+    /// The same as they came over the wire; empty if that is of no use to anybody.
+    pub(super) packed: Vec<Vec<u8>>,
+}
 
 /// Why there is no outcome.
 #[derive(Debug)]
@@ -82,7 +93,7 @@ pub(super) async fn submit(
     job: &Job,
     closure: &Closure,
     memory_kib: u64,
-) -> Result<(Outcome, Vec<Vec<u8>>), SubmitError> {
+) -> Result<Ran, SubmitError> {
     let named = link.name_closure(closure, &agent.retired, &agent.links).await?;
     let mut claimed = named.claimed;
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
@@ -102,15 +113,15 @@ pub(super) async fn submit(
             Step::Refused(refusal) => return Err(SubmitError::Failed(Failure::Refused(refusal))),
             Step::Receive(outcome) => {
                 claimed.keep();
-                let bytes = receive(&mut receiver, &outcome).await?;
-                return Ok((*outcome, bytes));
+                let (bytes, packed) = receive(&mut receiver, &outcome, agent.cache.keeps()).await?;
+                return Ok(Ran { outcome: *outcome, bytes, packed });
             }
         }
     }
 }
 
 /// Reads, checks and packs files in one blocking task, and sends them.
-async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Entry>>) -> Result<u64, SubmitError> {
+async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Keyed>>) -> Result<u64, SubmitError> {
     let packing = agent.clone();
     let sent = pack::send(sender, Vec::new(), move |packer| {
         files.iter().try_for_each(|entry| {
@@ -124,8 +135,13 @@ async fn send(agent: &Arc<Agent>, sender: &mut Sender, files: Vec<Arc<Entry>>) -
     })
 }
 
-/// Receives the outputs. Large ones are unpacked off the network's thread.
-async fn receive(receiver: &mut Receiver, outcome: &Outcome) -> Result<Vec<Vec<u8>>, StreamError> {
+/// Receives the outputs, and gives them as they came too if that is wanted. Large ones are unpacked off the network's thread.
+async fn receive(
+    receiver: &mut Receiver,
+    outcome: &Outcome,
+    as_they_came: bool,
+) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), StreamError> {
+    let is_worth_it = as_they_came && outcome.exit == Exit::Code(0);
     let mut packed = Vec::with_capacity(outcome.outputs.len());
     let mut bytes = 0;
     for output in &outcome.outputs {
@@ -134,7 +150,11 @@ async fn receive(receiver: &mut Receiver, outcome: &Outcome) -> Result<Vec<Vec<u
         packed.push((output.digest, blob.unwrap_or(Err(StreamError::Late))?));
         bytes += output.size;
     }
-    let unpack = move || packed.into_iter().map(|(digest, blob)| blob.unpack(&digest)).collect();
+    let unpack = move || {
+        let came = packed.iter().filter(|_| is_worth_it).map(|(_, blob)| blob.wire()).collect();
+        let plain: Result<_, StreamError> = packed.into_iter().map(|(digest, blob)| blob.unpack(&digest)).collect();
+        plain.map(|plain| (plain, came))
+    };
     if bytes <= UNPACK_HERE_BYTES_MAX {
         return unpack();
     }

@@ -224,7 +224,7 @@ impl<'a> Trial<'a> {
                 stored.map_err(Failure::NotNow)?;
             }
         }
-        let numbered = (0u32..).zip(closure.entries.iter().map(|named| named.entry.clone())).collect();
+        let numbered = closure.numbered();
         let ran = server.trial(self.runtime, self.tried, &job, &Closure::new(numbered));
         match ran {
             Ok(ran) => Ok(made(ran.outcome)),
@@ -241,7 +241,7 @@ impl<'a> Trial<'a> {
             return Err(Failure::Nowhere);
         };
         let submitted = self.runtime.block_on(submit::submit(self.agent, &link, job, closure, 0));
-        let (outcome, _) =
+        let submit::Ran { outcome, .. } =
             submitted.map_err(|_| Failure::NotNow(format!("{} did not compile a sample", link.name())))?;
         Ok(outcome)
     }

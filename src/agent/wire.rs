@@ -186,6 +186,8 @@ pub struct SessionNow {
     pub compile_ms: u64,
     /// Units of which it is not known what they took.
     pub unmeasured: u64,
+    /// Units that were not compiled, because their result was kept.
+    pub cached: u64,
 }
 
 /// What the agent answers.

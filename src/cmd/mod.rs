@@ -1,6 +1,7 @@
 //! One file per subcommand; the only place that prints (DO).
 
 mod agent;
+mod cache;
 pub mod cc;
 mod client;
 pub mod demo;
@@ -70,6 +71,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume => pause::resume(),
         Command::Mode(args) => pause::mode(&args),
@@ -96,6 +98,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Jobs(args) => args.json,
         Command::Status(args) | Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
+        Command::Cache(args) => args.json,
         Command::Toolchain(args) => toolchain::wants_json(args),
         _ => false,
     }

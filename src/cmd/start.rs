@@ -37,6 +37,8 @@ const KEPT: &[&str] = &[
     crate::env::TOOLCHAIN_RATE,
     crate::env::PORT,
     crate::env::PEERS,
+    crate::env::CACHE,
+    crate::env::CACHE_SIZE,
 ];
 
 /// Makes a directory of mode 0700 with its parents, or checks that the one there belongs to this user and to no other.

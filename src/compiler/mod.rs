@@ -8,6 +8,7 @@
 //!   walk       one pass over the arguments, by the rows of `table`, looked up by `args`
 //!   passes     -Wp, -Wa, -Xclang: arguments that another program parses
 //!   language, environment, probe
+//! reproducible argv             -> whether it gives the same bytes twice
 //! surely       argv                  -> a Reason, where the launcher needs no agent to know it
 //! native       -march=native         -> what it means on this machine
 //! ```
@@ -23,10 +24,12 @@ pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod probe;
+mod reproducible;
 pub mod response;
 mod surely;
 mod table;
 mod walk;
 
 pub use plan::plan;
+pub use reproducible::is_reproducible;
 pub use surely::surely_local;

@@ -44,6 +44,7 @@ use crate::compiler::plan::Plan;
 use crate::reason::Reason;
 use mesh_proto::closure::{Entry, Node as WireNode};
 use mesh_proto::digest::Digest;
+use mesh_proto::key::EntryKey;
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
 use node::{FastMap, NameId, Node, NodeId};
@@ -113,11 +114,26 @@ pub struct Closure {
     nodes: Box<[NodeId]>,
     /// Paths that were looked at one by one and where nothing was.
     absent: Box<[NodeId]>,
+    /// A file of it may say `__TIMESTAMP__`: what comes of it depends on when the file was written.
+    pub timestamped: bool,
     /// Where the log of entries that are no longer true was when it was made.
     pub retired_at: Cursor,
     /// The graph's state that it was made of.
     version: u64,
     epoch: u32,
+}
+
+impl Closure {
+    /// The entries, in the order of their paths, with what each adds to the key of a job.
+    pub fn keyed(&self) -> impl Iterator<Item = (&Entry, EntryKey)> {
+        self.entries.iter().map(|named| (&**named.entry, named.entry.key()))
+    }
+
+    /// The entries, numbered from zero, for a job in this machine's own sandbox.
+    #[must_use]
+    pub fn numbered(&self) -> Vec<(u32, Arc<Entry>)> {
+        (0..).zip(self.entries.iter().map(|named| Arc::new(Entry::clone(&named.entry)))).collect()
+    }
 }
 
 /// Why a walk gives no closure.

@@ -3,8 +3,8 @@
 use super::scan::Scan;
 use super::watch::WatchId;
 use super::world::{Kind, Stat, Time};
-use mesh_proto::closure::Entry;
 use mesh_proto::digest::Digest;
+use mesh_proto::key::Keyed;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -107,8 +107,8 @@ pub(super) struct Vouched {
 pub struct Named {
     /// Never given to another entry by the same graph.
     pub id: u32,
-    /// What goes over the wire.
-    pub entry: Arc<Entry>,
+    /// What goes over the wire, and what it adds to a job's key.
+    pub entry: Arc<Keyed>,
 }
 
 /// What was read of a path.

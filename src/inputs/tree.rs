@@ -9,6 +9,7 @@ use super::{Closure, Graph, Undecidable};
 use crate::reason::Reason;
 use mesh_proto::closure::{Entry, File, Node as WireNode};
 use mesh_proto::digest::Digest;
+use mesh_proto::key::Keyed;
 use mesh_proto::limits;
 use mesh_proto::path::AbsPath;
 use rustix::io::Errno;
@@ -512,7 +513,7 @@ impl Graph {
                 _ => return Ok(None),
             };
             let path = AbsPath::new(&node.path[..]).map_err(|_| Reason::TooLarge)?;
-            let entry = Arc::new(Entry { path, node: wire });
+            let entry = Arc::new(Keyed::new(Entry { path, node: wire }));
             self.next_entry += 1;
             let named = Named { id: self.next_entry, entry };
             if self.node(id).label == 0 {

@@ -460,7 +460,8 @@ impl Graph {
         let absent = walk.absent.into();
         let (version, epoch) = (self.version, self.epoch);
         let retired_at = self.retired.now();
-        Ok(Closure { entries, output_dirs, bytes, nodes, absent, retired_at, version, epoch })
+        let timestamped = walk.flags & flag::TIMESTAMP != 0;
+        Ok(Closure { entries, output_dirs, bytes, nodes, absent, timestamped, retired_at, version, epoch })
     }
 }
 

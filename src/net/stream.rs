@@ -22,6 +22,8 @@ const COMPRESS_BYTES_MIN: usize = 1 << 10;
 const LEVEL: i32 = 1;
 /// A compressed block must save this many of its bytes' sixteenths, else it goes plain.
 const SAVES_SIXTEENTHS: usize = 1;
+/// A block's header, bytes.
+const BLOCK_HEADER_BYTES: usize = 4;
 /// The header's mark of a compressed block.
 const COMPRESSED: u32 = 1 << 31;
 
@@ -96,9 +98,13 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// What goes before a block of this length on the wire.
+fn header(length: usize, mark: u32) -> [u8; BLOCK_HEADER_BYTES] {
+    (u32::try_from(length).unwrap_or(u32::MAX) | mark).to_le_bytes()
+}
+
 /// One block as it goes over the wire, header included.
 fn pack(plain: &[u8]) -> std::io::Result<Vec<u8>> {
-    let header = |length: usize, mark: u32| (u32::try_from(length).unwrap_or(u32::MAX) | mark).to_le_bytes();
     if plain.len() >= COMPRESS_BYTES_MIN {
         let packed = COMPRESSOR.with_borrow_mut(|slot| {
             let compressor = match slot {
@@ -167,6 +173,37 @@ impl Packed {
         self.blocks.iter().map(|block| block.wire.len()).sum()
     }
 
+    /// The bytes that it had on the wire.
+    #[must_use]
+    pub fn wire(&self) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(self.wire_bytes() + self.blocks.len() * BLOCK_HEADER_BYTES);
+        for block in &self.blocks {
+            let mark = if block.compressed { COMPRESSED } else { 0 };
+            wire.extend_from_slice(&header(block.wire.len(), mark));
+            wire.extend_from_slice(&block.wire);
+        }
+        wire
+    }
+
+    /// A blob of `size` bytes from what [`Packed::wire`] or [`pack_blob`] gave.
+    ///
+    /// # Errors
+    /// [`StreamError::Blob`] if these cannot be its bytes.
+    pub fn from_wire(mut wire: &[u8], size: u64) -> Result<Self, StreamError> {
+        let mut blocks = Vec::new();
+        let mut left = size;
+        while left > 0 {
+            let plain_len = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+            let (header, rest) = wire.split_first_chunk().ok_or(StreamError::Blob)?;
+            let (compressed, wire_len) = block_length(*header, plain_len)?;
+            let (block, rest) = rest.split_at_checked(wire_len).ok_or(StreamError::Blob)?;
+            blocks.push(Block { compressed, wire: block.to_vec(), plain_len });
+            left -= plain_len as u64;
+            wire = rest;
+        }
+        if wire.is_empty() { Ok(Self { size, blocks }) } else { Err(StreamError::Blob) }
+    }
+
     /// Its content, if it is what `digest` says.
     ///
     /// # Errors
@@ -228,20 +265,23 @@ pub async fn recv_packed(stream: &mut RecvStream, size: u64) -> Result<Packed, S
 }
 
 async fn recv_block(stream: &mut RecvStream, plain_len: usize) -> Result<Block, StreamError> {
-    let mut header = [0; 4];
+    let mut header = [0; BLOCK_HEADER_BYTES];
     read(stream, &mut header).await?;
+    let (compressed, wire_len) = block_length(header, plain_len)?;
+    let mut wire = vec![0; wire_len];
+    read(stream, &mut wire).await?;
+    Ok(Block { compressed, wire, plain_len })
+}
+
+/// Whether a block of so many bytes is compressed, and its length on the wire, bytes.
+fn block_length(header: [u8; BLOCK_HEADER_BYTES], plain_len: usize) -> Result<(bool, usize), StreamError> {
     let header = u32::from_le_bytes(header);
     let wire_len = (header & !COMPRESSED) as usize;
     let compressed = header & COMPRESSED != 0;
     // A compressed block is smaller than its content, and not absurdly so; a plain one is its content.
     let grows = plain_len as u64 > wire_len as u64 * limits::COMPRESSION_RATIO_MAX;
     let wrong = if compressed { wire_len >= plain_len || grows } else { wire_len != plain_len };
-    if wrong {
-        return Err(StreamError::Blob);
-    }
-    let mut wire = vec![0; wire_len];
-    read(stream, &mut wire).await?;
-    Ok(Block { compressed, wire, plain_len })
+    if wrong { Err(StreamError::Blob) } else { Ok((compressed, wire_len)) }
 }
 
 fn unpack(wire: &[u8], plain_len: usize) -> std::io::Result<Vec<u8>> {
@@ -280,6 +320,22 @@ mod tests {
             let packed = pack(&plain).expect("packs");
             assert!(!is_compressed(&packed));
             assert_eq!(packed[4..], plain);
+        }
+    }
+
+    #[test]
+    fn what_was_packed_is_read_back_from_its_bytes_and_other_bytes_are_not() {
+        let text = [b"int main(void) { return 0; }\n".repeat(20_000), noise(70_000)].concat();
+        for blob in [text, noise(3), Vec::new()] {
+            let mut wire = Vec::new();
+            pack_blob(&blob, &mut wire).expect("packs");
+            let (size, digest) = (blob.len() as u64, Digest::of(&blob));
+            let packed = Packed::from_wire(&wire, size).expect("whole");
+            assert_eq!(packed.wire(), wire);
+            assert_eq!(packed.unpack(&digest).expect("unpacks"), blob);
+            assert!(Packed::from_wire(&[&wire[..], b"x"].concat(), size).is_err());
+            assert!(wire.is_empty() || Packed::from_wire(&wire[..wire.len() - 1], size).is_err());
+            assert!(Packed::from_wire(&wire, size + 1).and_then(|packed| packed.unpack(&digest)).is_err());
         }
     }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const BLOBS: &str = "blobs-v1";
 /// Content that is being written, beside what is whole, so that a rename makes it visible.
 pub const INCOMING: &str = "incoming";
+/// What compiles gave, by their keys: `results-v1/ab/abcd…`, named like blobs.
+pub const RESULTS: &str = "results-v1";
 /// Trees of toolchains by fingerprint: `toolchains-v1/abcd…/usr/bin/gcc`.
 pub const TOOLCHAINS: &str = "toolchains-v1";
 /// What is known of the files that units read.

@@ -3,3 +3,4 @@
 pub mod blobs;
 pub mod evict;
 pub mod layout;
+pub mod results;

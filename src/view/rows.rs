@@ -234,16 +234,36 @@ fn served(counters: &Counters) -> String {
     text
 }
 
+/// What was not compiled, in a line; nothing if nothing was looked for.
+#[must_use]
+pub fn cached(counters: &Counters) -> String {
+    let (hits, all) = (counters.cache_hits, counters.cache_hits + counters.cache_misses);
+    if all == 0 {
+        return String::new();
+    }
+    let (percent, bytes) = (hits * 100 / all, time::size(counters.cache_bytes));
+    let saved = time::milliseconds(counters.cache_saved_ms.saturating_mul(1000));
+    let looked = count(all, "unit");
+    let mut line =
+        format!("cached     {hits} of {looked} looked for ({percent} %), {bytes}: {saved} of compiling saved");
+    for (n, what) in [(counters.cache_not_written, "could not be written"), (counters.cache_damaged, "damaged")] {
+        if n > 0 {
+            line += &format!(", {n} {what}");
+        }
+    }
+    line + "\n"
+}
+
 /// What was compiled where, and why here.
 fn compiled(counters: &Counters) -> String {
     let here: u64 = counters.local.iter().map(|(_, n)| n).sum();
     let all = counters.remote + here;
+    let mut out = cached(counters);
     if all == 0 {
-        return "compiled   nothing yet\n".to_owned();
+        return out + "compiled   nothing yet\n";
     }
     let percent = counters.remote * 100 / all;
-    let mut out =
-        format!("compiled   {}: {} elsewhere ({percent} %), {here} here\n", count(all, "unit"), counters.remote);
+    out += &format!("compiled   {}: {} elsewhere ({percent} %), {here} here\n", count(all, "unit"), counters.remote);
     let mut local = counters.local.clone();
     local.sort_by_key(|(reason, n)| (std::cmp::Reverse(*n), *reason));
     for (reason, n) in local {
@@ -275,6 +295,11 @@ pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) 
         let cost = format!("cpu {}, peak {}", time::seconds(unit.cpu_us), time::size(unit.peak_kib * 1024));
         line("ran on", format!("{} ({cost})", sanitised(machine)));
     }
+    if unit.cached {
+        let run = unit.phases_there.iter().find(|phase| phase.name == "run").map_or(0, |phase| phase.us);
+        let (by, ago) = (sanitised(&unit.made_by), time::ago(unit.made_ms, now_ms));
+        line("cached", format!("compiled by {by} {ago}, in {}", time::milliseconds(run)));
+    }
     if !unit.chosen.is_empty() {
         let one = |(name, ms): &(String, u64)| format!("{} {}", sanitised(name), time::milliseconds(ms * 1000));
         let all = unit.chosen.iter().map(one).collect::<Vec<_>>().join(" · ");
@@ -287,12 +312,15 @@ pub fn explain(unit: &UnitRecord, now_ms: u64, shown: impl Fn(&[u8]) -> String) 
         line("inputs", format!("{} files and directories", unit.files));
     }
     for (label, phases) in [("time", &unit.phases), ("there", &unit.phases_there)] {
+        if unit.cached && label == "there" {
+            continue;
+        }
         let phase = |p: &Phase| format!("{} {}", sanitised(&p.name), time::milliseconds(p.us));
         if !phases.is_empty() {
             line(label, phases.iter().map(phase).collect::<Vec<_>>().join(" · "));
         }
     }
-    if unit.ran_on.is_some() {
+    if unit.ran_on.is_some() || unit.cached {
         line("result", time::size(unit.output_bytes));
     }
     if !unit.note.is_empty() {
@@ -378,6 +406,12 @@ pub fn counters_json(counters: &Counters) -> Value {
     json!({
         "requests": counters.requests,
         "remote": counters.remote,
+        "cache_hits": counters.cache_hits,
+        "cache_misses": counters.cache_misses,
+        "cache_bytes": counters.cache_bytes,
+        "cache_saved_ms": counters.cache_saved_ms,
+        "cache_not_written": counters.cache_not_written,
+        "cache_damaged": counters.cache_damaged,
         "local": local,
         "served": counters.served,
         "served_in_mirror": counters.served_in_mirror,
@@ -417,6 +451,9 @@ pub fn explain_json(units: &[UnitRecord]) -> Value {
             "output_bytes": u.output_bytes,
             "chosen": u.chosen.iter().map(|(name, ms)| json!({ "name": name, "ms": ms })).collect::<Vec<_>>(),
             "starts": u.starts,
+            "cached": u.cached,
+            "made_by": u.cached.then_some(&u.made_by),
+            "made": u.cached.then(|| time::rfc3339(u.made_ms)),
         })
     };
     json!({ "schema": SCHEMA, "units": units.iter().map(unit).collect::<Vec<_>>() })

@@ -107,6 +107,18 @@ pub struct Counters {
     pub requests: u64,
     /// Units compiled elsewhere and delivered.
     pub remote: u64,
+    /// Units that were not compiled, because their result was kept.
+    pub cache_hits: u64,
+    /// Units of which a result was looked for in vain.
+    pub cache_misses: u64,
+    /// What the results held that were found, bytes.
+    pub cache_bytes: u64,
+    /// How long their compilers had run, milliseconds.
+    pub cache_saved_ms: u64,
+    /// Results that could not be written.
+    pub cache_not_written: u64,
+    /// Kept results that were damaged, and are gone.
+    pub cache_damaged: u64,
     /// Units left to the launcher, by reason.
     pub local: Vec<(Reason, u64)>,
     /// Jobs run for others, to the end.
@@ -168,6 +180,12 @@ pub struct UnitRecord {
     pub chosen: Vec<(String, u64)>,
     /// How often it was started on other machines.
     pub starts: u32,
+    /// It was not compiled: its result was kept.
+    pub cached: bool,
+    /// The name of the machine that compiled it then.
+    pub made_by: String,
+    /// When that was, milliseconds since 1970.
+    pub made_ms: u64,
 }
 
 /// Something that runs, or waits to.

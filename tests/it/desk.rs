@@ -99,6 +99,8 @@ impl DerefMut for Lent {
 pub(crate) enum Where {
     /// By the provider.
     There,
+    /// By nobody: its result was kept.
+    Kept,
     /// Here, because the agent says so for this reason.
     Here(Reason),
     /// Here, and no agent is asked.
@@ -394,7 +396,7 @@ impl Desk {
             Where::There => [1, 0, 1, 1],
             // It was made there, and then not taken.
             Where::Here(Reason::CompileError | Reason::DiskFull) => [1, 0, 1, 0],
-            Where::Here(_) => [0, 0, 1, 0],
+            Where::Here(_) | Where::Kept => [0, 0, 1, 0],
             Where::Unasked => [0, 0, 0, 0],
         };
         let since = || -> [u64; 4] {
@@ -415,6 +417,7 @@ impl Desk {
         if let Where::Here(reason) = place {
             assert_eq!(self.last().reason, Some(reason), "{shown}");
         }
+        assert_eq!(got[2] > 0 && self.last().cached, place == Where::Kept, "{shown}");
     }
 
     /// Starts a compile that takes a moment and stops the provider's compiler in the middle of it.

@@ -182,6 +182,8 @@ pub(crate) struct Agent {
     port: u16,
     /// It is started where it may not isolate anything.
     pub(crate) is_powerless: bool,
+    /// It keeps results: else every unit is compiled, however often it was before.
+    pub(crate) keeps: bool,
 }
 
 /// Runs what follows as a root that may nothing, in a namespace of users below which there is no other.
@@ -195,7 +197,7 @@ impl Agent {
         std::fs::create_dir_all(home.join("config")).unwrap();
         // Announced nowhere: only who is told the address comes.
         std::fs::write(home.join("config/config.toml"), "[discovery]\nannounce = \"off\"\n").unwrap();
-        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false }
+        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false, keeps: false }
     }
 
     /// The same, and it answers.
@@ -215,7 +217,14 @@ impl Agent {
 
     /// The same agent for somebody else, who neither starts nor ends it.
     pub(crate) fn seen(&self) -> Self {
-        Self { name: self.name.clone(), home: self.home.clone(), child: None, port: self.port, is_powerless: false }
+        Self {
+            name: self.name.clone(),
+            home: self.home.clone(),
+            child: None,
+            port: self.port,
+            is_powerless: false,
+            keeps: false,
+        }
     }
 
     pub(crate) fn start(&mut self, ground: &Ground) {
@@ -228,6 +237,9 @@ impl Agent {
         command.env("MESH_DIR", &self.home).env("MESH_NAME", &self.name).env("MESH_LOOPBACK", "1");
         // Whoever types on this machine, and what else runs on it, is nothing to a test unless it sets another mode.
         command.env("MESH_MODE", "full");
+        if !self.keeps {
+            command.env("MESH_CACHE", "off");
+        }
         command.env("MESH_LOG", "mesh=debug").stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
         self.owns(child.id());

@@ -114,7 +114,7 @@ fn without_an_agent_it_compiles_and_one_is_started_that_founds_no_mesh() {
         let mut command = ground.command(MESH_CC);
         command.args(["gcc", "-c", "x.c", "-o", "x.o"]).current_dir(&ground.dir);
         command.env("MESH", "on").env("MESH_DIR", &agent.home).env("MESH_LOOPBACK", "1").env("MESH_PORT", "0");
-        command.env("SECRET", "of a build");
+        command.env("SECRET", "of a build").env("MESH_CACHE", "read");
         let begun = Instant::now();
         // Its pipes are read to their end: an agent that kept them open would hold the build.
         Ran::of(&mut command).good();
@@ -127,6 +127,7 @@ fn without_an_agent_it_compiles_and_one_is_started_that_founds_no_mesh() {
     assert_eq!(begun.mesh, None);
     let environment = std::fs::read(format!("/proc/{}/environ", begun.pid)).unwrap();
     assert!(!environment.windows(6).any(|w| w == b"SECRET"), "it has nothing of the build's environment");
+    assert!(environment.windows(15).any(|w| w == b"MESH_CACHE=read"), "but for its own settings");
     let cwd = std::fs::read_link(format!("/proc/{}/cwd", begun.pid)).unwrap();
     assert_eq!(cwd, PathBuf::from("/"));
     compile();

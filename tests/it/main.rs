@@ -2,6 +2,7 @@
 //!
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `builds`    tools under `mesh with`: the same objects, jobs that follow the mesh, nothing left behind
+//! - `cache`     what was compiled once is not compiled again, and what is another thing is
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
 //! - `liar`      a provider that answers with what nobody asked for
@@ -23,6 +24,7 @@
 #![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
 
 mod builds;
+mod cache;
 mod choose;
 mod compile;
 mod desk;

@@ -56,7 +56,7 @@ impl Gxx {
     }
 
     /// From now on every unit is compiled with one more option.
-    fn upgrade(&self, option: &str) {
+    pub(crate) fn upgrade(&self, option: &str) {
         let beside = self.parts.join("specs.new");
         std::fs::write(&beside, format!("*cc1:\n+ {option}\n\n")).unwrap();
         std::fs::rename(beside, self.parts.join("specs")).unwrap();

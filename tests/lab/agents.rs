@@ -41,6 +41,7 @@ impl<'a> Node<'a> {
             .command(&["mesh", "agent"])
             .env("MESH_LOG", "debug")
             .env("MESH_MODE", "full")
+            .env("MESH_CACHE", "off")
             .start("agent.log");
         let answers = eventually(START, || self.mesh(&["status"]).status.success().then_some(()));
         assert!(answers.is_some(), "{}'s agent does not answer: {}", self.machine.name, running.said());

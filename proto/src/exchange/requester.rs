@@ -9,36 +9,36 @@ use crate::{
     naming::NumberSet,
     path::AbsPath,
 };
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 /// What the requester does next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<E = Entry> {
     /// Send a blob for each of these files, in this order, then wait for the next answer.
-    Send(Vec<Arc<Entry>>),
+    Send(Vec<Arc<E>>),
     /// The job was refused: the exchange is over.
     Refused(Refusal),
     /// Receive a blob for each output, in order; then the exchange is over.
     Receive(Box<Outcome>),
 }
 
-/// One job's exchange, seen from the client.
+/// One job's exchange, seen from the client. `E` is what the client holds for an entry.
 #[derive(Debug)]
-pub struct Requester {
+pub struct Requester<E = Entry> {
     /// How often the provider has said what it lacks.
     rounds: usize,
     over: bool,
     /// The closure by number, ascending.
-    closure: Vec<(u32, Arc<Entry>)>,
+    closure: Vec<(u32, Arc<E>)>,
     /// The numbers that were asked for, ascending.
     sent: Vec<u32>,
     output_dirs: Vec<AbsPath>,
 }
 
-impl Requester {
+impl<E: Borrow<Entry>> Requester<E> {
     /// The exchange of a job that has just been offered with this closure.
     #[must_use]
-    pub fn new(closure: impl IntoIterator<Item = (u32, Arc<Entry>)>, output_dirs: Vec<AbsPath>) -> Self {
+    pub fn new(closure: impl IntoIterator<Item = (u32, Arc<E>)>, output_dirs: Vec<AbsPath>) -> Self {
         let mut closure: Vec<_> = closure.into_iter().collect();
         if !closure.is_sorted_by_key(|(number, _)| *number) {
             closure.sort_by_key(|(number, _)| *number);
@@ -50,7 +50,7 @@ impl Requester {
     ///
     /// # Errors
     /// If the provider broke a rule.
-    pub fn answer(&mut self, answer: Answer) -> Result<Step, Violation> {
+    pub fn answer(&mut self, answer: Answer) -> Result<Step<E>, Violation> {
         match answer {
             _ if self.over => Err(Violation::OutOfTurn),
             Answer::Missing(_) if self.rounds == limits::MISSING_ROUNDS_MAX => Err(Violation::OutOfTurn),
@@ -71,13 +71,13 @@ impl Requester {
     }
 
     /// Everything is sent once: who asks again would make this end work for nothing.
-    fn asked(&mut self, numbers: &NumberSet) -> Result<Vec<Arc<Entry>>, Violation> {
+    fn asked(&mut self, numbers: &NumberSet) -> Result<Vec<Arc<E>>, Violation> {
         let numbers = numbers.numbers().map_err(|_| Violation::NotInClosure)?;
         if numbers.iter().any(|number| self.sent.binary_search(number).is_ok()) {
             return Err(Violation::OutOfTurn);
         }
         let entry = |n: &u32| self.closure.binary_search_by_key(n, |(number, _)| *number).map(|at| &self.closure[at].1);
-        let file = |n: &u32| entry(n).ok().filter(|e| matches!(e.node, Node::File(_))).cloned();
+        let file = |n: &u32| entry(n).ok().filter(|e| matches!((***e).borrow().node, Node::File(_))).cloned();
         let files = numbers.iter().map(|n| file(n).ok_or(Violation::NotInClosure)).collect();
         self.sent.extend(numbers);
         self.sent.sort_unstable();

@@ -117,6 +117,8 @@ impl Stage {
         let mut command = Command::new(mesh);
         without_mesh(&mut command);
         command.args(["agent", "--port", "0"]).env(env::DIR, &home).env(env::LOOPBACK, "1").env(env::MODE, "full");
+        // What is compared is to be compiled.
+        command.env(env::CACHE, "off");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).current_dir("/").process_group(0);
         let child = command.spawn().map_err(failure)?;
         let places = places_in(&home)?;

@@ -11,8 +11,11 @@ const GAIN_PERCENT_MIN: u64 = 110;
 
 /// What is to be said of a build that took so long; nothing if it compiled nothing.
 pub(super) fn line(now: &SessionNow, took_ms: u64) -> Option<String> {
-    if now.units == 0 {
+    if now.units == 0 && now.cached == 0 {
         return None;
+    }
+    if now.units == 0 {
+        return Some(format!("{} in {}, all of them kept from before.", results(now.cached), spoken(took_ms)));
     }
     let compiles = if now.units == 1 { "1 compile".to_owned() } else { format!("{} compiles", now.units) };
     let mut line = format!("{compiles} in {}, {} % elsewhere", spoken(took_ms), percent_elsewhere(now));
@@ -23,12 +26,19 @@ pub(super) fn line(now: &SessionNow, took_ms: u64) -> Option<String> {
         let (whole, tenth) = (tenths / 10, tenths % 10);
         line += &format!("; about {whole}.{tenth}× faster than alone (est. {})", spoken(alone_ms));
     }
+    if now.cached > 0 {
+        line += &format!("; {} kept from before", results(now.cached));
+    }
     Some(line + ".")
 }
 
-/// How many of a hundred units were compiled elsewhere; 100 only if all were.
+fn results(number: u64) -> String {
+    if number == 1 { "1 result".to_owned() } else { format!("{number} results") }
+}
+
+/// How many of a hundred units that were compiled were so elsewhere; 100 only if all were, or none had to be.
 pub(super) fn percent_elsewhere(now: &SessionNow) -> u64 {
-    now.elsewhere * 100 / now.units.max(1)
+    if now.units == 0 && now.cached > 0 { 100 } else { now.elsewhere * 100 / now.units.max(1) }
 }
 
 /// How long the compilers alone would have taken on this machine alone, milliseconds, if enough is known.
@@ -68,6 +78,12 @@ mod tests {
         }
         let few = SessionNow { units: 1, elsewhere: 0, ..known };
         assert_eq!(line(&few, 1_260).as_deref(), Some("1 compile in 1.2 s, 0 % elsewhere."));
+        let again = SessionNow { units: 0, elsewhere: 0, cached: 12, ..known };
+        assert_eq!(line(&again, 1_260).as_deref(), Some("12 results in 1.2 s, all of them kept from before."));
+        assert_eq!((percent_elsewhere(&again), percent_elsewhere(&SessionNow::default())), (100, 0));
+        let some = SessionNow { cached: 1, ..few };
+        let said = line(&some, 1_260);
+        assert_eq!(said.as_deref(), Some("1 compile in 1.2 s, 0 % elsewhere; 1 result kept from before."));
         assert_eq!(line(&SessionNow::default(), 5), None);
         assert_eq!([9_999, 59_600, 3_780_000].map(spoken), ["10 s", "1 m 0 s", "1 h 3 m"]);
     }

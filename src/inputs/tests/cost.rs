@@ -6,6 +6,7 @@ use super::truth::system_dirs;
 use super::{bytes, plan};
 use crate::compiler::invocation::Family;
 use crate::inputs::{Graph, Want};
+use mesh_proto::{digest::Digest, job::Job, key::ActionKey, toolchain::Fingerprint};
 use std::path::{Path, PathBuf};
 
 /// Sources taken.
@@ -28,10 +29,26 @@ fn cpu_us() -> f64 {
     now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
 }
 
+/// Something to compile, of no great size.
+fn job(cwd: &[u8]) -> Job {
+    Job {
+        toolchain: Fingerprint(Digest::of(b"gcc")),
+        argv: vec![b"g++".to_vec(), b"-O2".to_vec(), b"-c".to_vec(), b"a.cc".to_vec()],
+        env: vec![(b"LANG".to_vec(), b"C.UTF-8".to_vec()), (b"PATH".to_vec(), b"/usr/bin:/bin".to_vec())],
+        cwd: cwd.to_vec(),
+        output_dirs: Vec::new(),
+        umask: 0,
+        merged_output: false,
+        terminal: None,
+        wall_ms_max: 1,
+        strict: false,
+    }
+}
+
 /// One unit after the other, and what that cost each, on average.
 fn measure(what: &str, graph: &mut Graph, world: &Counted, root: &Path, found: &[PathBuf], dirs: &[Vec<u8>]) {
     let (arrivals, cwd) = (graph.arrivals(), bytes(root));
-    let (mut planned, mut proven, mut entries, mut units) = (0.0, 0.0, 0, 0_u32);
+    let (mut planned, mut proven, mut keyed, mut entries, mut units) = (0.0, 0.0, 0.0, 0, 0_u32);
     world.costs();
     for source in found {
         let plan = plan(source.strip_prefix(root).unwrap().to_str().unwrap(), &["."]);
@@ -52,18 +69,23 @@ fn measure(what: &str, graph: &mut Graph, world: &Counted, root: &Path, found: &
         let began = cpu_us();
         assert!(graph.still_fresh(&want, &closure));
         proven += cpu_us() - began;
+        let job = job(&cwd);
+        let began = cpu_us();
+        std::hint::black_box(ActionKey::of(&job, closure.keyed(), |_| true));
+        keyed += cpu_us() - began;
         entries += closure.entries.len();
         units += 1;
     }
     let (stats, lists, reads) = world.costs();
     let each = |sum: f64| sum / f64::from(units);
     eprintln!(
-        "{what}: {units} of {} units, {} entries each; closure {:.1} µs, still_fresh {:.1} µs of CPU each; \
+        "{what}: {units} of {} units, {} entries each; closure {:.1} µs, still_fresh {:.1} µs, key {:.1} µs of CPU each; \
         {stats} stats, {lists} listings, {reads} reads",
         found.len(),
         entries / units as usize,
         each(planned),
         each(proven),
+        each(keyed),
     );
 }
 

@@ -370,7 +370,7 @@ fn the_time_zone_goes_with_a_unit_that_prints_local_times() {
     assert_eq!(foreign(&mut bench, &[("TZ", "UTC0")], Family::Clang), "");
 }
 
-fn entries(closure: &Closure) -> Vec<Arc<mesh_proto::closure::Entry>> {
+fn entries(closure: &Closure) -> Vec<Arc<mesh_proto::key::Keyed>> {
     closure.entries.iter().map(|named| Arc::clone(&named.entry)).collect()
 }
 

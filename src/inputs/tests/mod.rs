@@ -125,3 +125,16 @@ pub(super) fn check(tree: &Tree, plan: &Plan, want: &[&str]) {
 pub(super) fn check_refused(tree: &Tree, plan: &Plan, want: Undecidable) {
     assert_eq!(closure(&mut Graph::new(), &tree.root, plan).unwrap_err(), want);
 }
+
+#[test]
+fn a_closure_comes_by_path_each_entry_with_the_key_that_it_has_alone() {
+    let mut bench = fake::Bench::new();
+    bench.fake.put("/w/a.c", "#include \"z.h\"\n#include \"b.h\"");
+    bench.fake.put("/w/z.h", "");
+    bench.fake.put("/w/b.h", "");
+    let tick = bench.arrivals.arrive();
+    let closure = bench.closure_at(tick).unwrap();
+    let keyed: Vec<_> = closure.keyed().collect();
+    assert!(keyed.len() >= 3 && keyed.windows(2).all(|pair| pair[0].0.path < pair[1].0.path));
+    assert!(keyed.iter().all(|(entry, key)| *key == mesh_proto::key::EntryKey::of(entry)));
+}

@@ -3,14 +3,15 @@
 use super::fake::{Bench, change, waits};
 use crate::inputs::world::Kind;
 use crate::inputs::{Cursor, Gone};
-use mesh_proto::closure::{Entry, Node};
+use mesh_proto::closure::Node;
+use mesh_proto::key::Keyed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What one peer knows.
 #[derive(Default)]
 struct Peer {
-    told: BTreeMap<u32, Arc<Entry>>,
+    told: BTreeMap<u32, Arc<Keyed>>,
     at: Cursor,
 }
 

@@ -43,6 +43,12 @@ fn desk() -> Snapshot {
         counters: Counters {
             requests: 693,
             remote: 612,
+            cache_hits: 40,
+            cache_misses: 120,
+            cache_bytes: 3 << 20,
+            cache_saved_ms: 83_000,
+            cache_not_written: 0,
+            cache_damaged: 2,
             local: vec![(Reason::NotCompile, 44), (Reason::NativeArch, 12), (Reason::Probe, 25)],
             served: 7,
             served_in_mirror: 0,
@@ -86,6 +92,9 @@ fn unit() -> UnitRecord {
         output_bytes: 1_992_294,
         chosen: vec![("tower".to_owned(), 4_400), ("here".to_owned(), 6_000), ("nas".to_owned(), 12_100)],
         starts: 1,
+        cached: false,
+        made_by: String::new(),
+        made_ms: 0,
     }
 }
 
@@ -150,6 +159,7 @@ fn status_tells_what_is_lent_borrowed_and_compiled_here_and_why() {
     mode       share, as on every machine without a battery: lending 6 of 8 cores to tower · paused automatically 4× today (you were using it)
     borrowing  2 of 3 other machines connected, 25 slots free
     late       5 units, 3 second starts ended first; 0.4 % of all compile time was for nothing
+    cached     40 of 160 units looked for (25 %), 3.0 MiB: 83.00 s of compiling saved, 2 damaged
     compiled   693 units: 612 elsewhere (88 %), 81 here
                  44  NOT_COMPILE: The command does not compile one source to one object (it links, preprocesses or asks the compiler something).
                  25  PROBE: The command looks like a configure-time check, which is faster here.
@@ -187,6 +197,25 @@ fn explain_tells_where_a_unit_ran_or_why_it_stayed() {
      note       tower: the job was refused
      hint       Write the architecture out, such as -march=x86-64-v3.
     ");
+    let again = UnitRecord {
+        ran_on: None,
+        phases: vec![phase("scan", 400), phase("cache", 250)],
+        chosen: vec![],
+        starts: 0,
+        cached: true,
+        made_by: "tower".to_owned(),
+        made_ms: 1_767_225_539_000,
+        ..unit()
+    };
+    insta::assert_snapshot!(explain(&again, 1_767_225_599_000, shown), @r"
+    /src/parser.cpp → /build/parser.cpp.o      just now, 0.7 ms in all
+     compiler   gcc 14.2.1
+     cached     compiled by tower 1 min ago, in 3.94 s
+     inputs     41 files and directories
+     time       scan 0.4 ms · cache 0.3 ms
+     result     1.9 MiB
+    ");
+    assert_eq!(explain_json(&[again])["units"][0]["made_by"], "tower");
 }
 
 #[test]
