@@ -41,7 +41,7 @@
 //! | [`net`] | do | the only code that sees quinn, rustls and mdns-sd: identity, connections, pairing, discovery |
 //! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect; compilers kept |
 //! | [`sandbox`] | do | runs one program with nothing but what its policy lists; all of the library's `unsafe` |
-//! | [`store`] | do | content on disk, by digest |
+//! | [`store`] | do | on disk: content by digest, and results by the keys of their actions |
 //! | [`view`] | decide | what people see, from one snapshot |
 //! | [`host`], [`observe`] | do | cores and clock; logs |
 //! | [`launch`] | agree | what both forms of the launcher and the agent see alike, with `core` alone |
