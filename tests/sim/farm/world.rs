@@ -173,15 +173,6 @@ struct Job {
     crowd_percent: u16,
 }
 
-impl Job {
-    /// The memory that its compiler has by now: all of it after five seconds.
-    fn taken_kib(&self, now: Micros) -> u64 {
-        const GROWS: Micros = 5 * SECOND;
-        let age = self.started_us.map_or(0, |began| now - began).min(GROWS);
-        self.spec.peak_kib * age / GROWS
-    }
-}
-
 /// A project that is built.
 #[derive(Debug, Default)]
 pub(crate) struct Build {
@@ -703,10 +694,5 @@ impl Farm {
         if self.machines[to].build.began_us <= now && !self.machines[to].build.units.is_empty() {
             self.feed(to);
         }
-    }
-
-    /// What the dispatcher of a machine has counted.
-    pub(crate) fn counts(&self, at: usize) -> mesh::sched::dispatch::Counts {
-        self.machines[at].dispatcher.counts()
     }
 }

@@ -68,6 +68,11 @@ impl Farm {
         self.schedule(0, Event::Look { at });
     }
 
+    /// What the dispatcher of a machine has counted.
+    pub(crate) fn counts(&self, at: usize) -> mesh::sched::dispatch::Counts {
+        self.machines[at].dispatcher.counts()
+    }
+
     /// Power is lost. Whoever built here is not looked at any more; others miss it after a while.
     pub(super) fn die(&mut self, at: usize) {
         self.note("dies", [at as u64, 0, 0]);

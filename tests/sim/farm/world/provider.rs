@@ -2,6 +2,15 @@
 
 use super::*;
 
+impl Job {
+    /// The memory that its compiler has by now: all of it after five seconds.
+    pub(super) fn taken_kib(&self, now: Micros) -> u64 {
+        const GROWS: Micros = 5 * SECOND;
+        let age = self.started_us.map_or(0, |began| now - began).min(GROWS);
+        self.spec.peak_kib * age / GROWS
+    }
+}
+
 impl Farm {
     pub(super) fn offered(
         &mut self,
