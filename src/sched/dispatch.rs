@@ -468,11 +468,14 @@ impl Dispatcher {
         std::mem::take(&mut self.acts)
     }
 
-    /// Units that wait for, or are with, other machines: by this those share their slots out.
+    /// Units that wait for, or are with, other machines: by this those share their slots out. Rounded up to two binary digits,
+    /// so that it need not be said anew with every unit.
     #[must_use]
     pub fn wants(&self) -> u32 {
         let away = |unit: &&Unit| unit.ask.local.is_none() && !matches!(unit.state, State::Here { .. });
-        u32::try_from(self.units.values().filter(away).count()).unwrap_or(u32::MAX)
+        let count = u32::try_from(self.units.values().filter(away).count()).unwrap_or(u32::MAX);
+        let step = 1u32 << count.checked_ilog2().unwrap_or(0).saturating_sub(1);
+        count.div_ceil(step).saturating_mul(step)
     }
 
     /// Compilers of this machine's own user that run here, second starts included.
@@ -542,13 +545,13 @@ impl Dispatcher {
         })
     }
 
-    /// Whether a peer is so slow that it only gets what the others have no room for.
+    /// Whether a peer is so slow, or so far away, that it only gets what the others have no room for.
     #[must_use]
     pub fn is_too_slow(&self, id: PeerId) -> bool {
         let speeds = self.peers.values().filter(|peer| peer.serves()).filter_map(Peer::mean_speed);
         let best = speeds.fold(mean(self.here_speeds.values()).unwrap_or(0.0), f32::max);
-        let own = self.peers.get(&id).and_then(Peer::mean_speed);
-        own.is_some_and(|own| choose::is_too_slow(own, best))
+        let Some(peer) = self.peers.get(&id) else { return false };
+        peer.is_left_out() || peer.mean_speed().is_some_and(|own| choose::is_too_slow(own, best))
     }
 
     /// Every unit that is under way: where its starts are, and since when, microseconds; no start for one that waits.

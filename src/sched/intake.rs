@@ -24,6 +24,12 @@ pub type JobId = u64;
 const MEMORY_GUESS_KIB_MAX: u64 = 1_200 << 10;
 const MEMORY_GUESS_SHARE: u64 = 2;
 
+/// Rounded down to three binary digits: it changes all the time, and is told when it does.
+fn coarsely(mib: u32) -> u32 {
+    let step = 1u32 << mib.checked_ilog2().unwrap_or(0).saturating_sub(2);
+    mib / step * step
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -193,7 +199,7 @@ impl Intake {
             slots: small(self.terms.slots),
             credits: small(self.credits(peer)),
             accepted: small(self.accepted().saturating_sub(self.held(peer))),
-            memory_mib: u32::try_from(memory_kib / 1024).unwrap_or(u32::MAX),
+            memory_mib: coarsely(u32::try_from(memory_kib / 1024).unwrap_or(u32::MAX)),
             ..Load::default()
         }
     }
@@ -409,6 +415,11 @@ mod tests {
         assert_eq!(intake.take(), [Act::Start(0)]);
         intake.terms(1, Terms { slots: 0, closed: Some(Closed::Paused), memory_free_kib: None, gives_up_one: false });
         assert_eq!(intake.take(), [Act::GiveUp(1, Refusal::Paused)]);
+    }
+
+    #[test]
+    fn memory_is_told_in_steps_and_never_more_than_there_is() {
+        assert_eq!([0, 1, 7, 8, 9, 1023, 1024, 1279, 1280].map(coarsely), [0, 1, 7, 8, 8, 896, 1024, 1024, 1280]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! this one when others are lost.
 
 use crate::{
-    desk::{Desk, Files, Streams, Unit, assert_same_files, desk, is_compiler, run, slow},
+    desk::{Desk, Files, Streams, Unit, assert_same_files, brief, desk, is_compiler, run},
     env::{Agent, Ground, descends, processes, until},
 };
 use mesh::{
@@ -131,7 +131,7 @@ fn no_more_compilers_run_here_than_there_are_cores_when_the_peer_is_lost() {
     let Some(mut desk) = desk() else { return };
     desk.spoilt = true;
     let cores = mesh::host::cores() as usize;
-    let units: Vec<Unit> = (0..40).map(|n| slow(&desk, &format!("cap{n}")).env("MESH", "on")).collect();
+    let units: Vec<Unit> = (0..40).map(|n| brief(&desk, &format!("cap{n}")).env("MESH", "on")).collect();
     let made = made_by_the_compiler(&desk, &units);
     let (served, provider) = (desk.served(), desk.provider.pid());
     let here = || {
@@ -174,7 +174,7 @@ fn two_clients_who_both_want_all_of_a_machine_have_it_in_equal_parts() {
     assert_eq!(slots, 4);
     // So many at once that each would fill the machine twice.
     let at_once = slots * 2;
-    let units = |desk: &Desk| (0..24).map(|n| slow(desk, &format!("share{n}"))).collect::<Vec<_>>();
+    let units = |desk: &Desk| (0..24).map(|n| brief(desk, &format!("share{n}"))).collect::<Vec<_>>();
     let (mine, others) = (units(&desk), units(&other));
     let served = desk.served();
     let (waiting, samples) = (Mutex::new([usize::MAX; 2]), Mutex::new(Vec::new()));
@@ -216,7 +216,8 @@ fn with_descendants(pid: u32) -> Vec<u32> {
     all
 }
 
-/// Lets a process and what descends from it run for a fifth of the time.
+/// Lets a process and what descends from it run for a tenth of the time. What has not run for a while is let run before
+/// others, so that where much else runs it is slower than they are by less than ten times.
 fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     let signal = |signal| {
@@ -228,9 +229,9 @@ fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 signal(Signal::STOP);
-                std::thread::sleep(Duration::from_millis(80));
+                std::thread::sleep(Duration::from_millis(90));
                 signal(Signal::CONT);
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(10));
             }
         });
         let _over = Over(&is_over);
@@ -248,41 +249,38 @@ impl Drop for Over<'_> {
 }
 
 #[test]
-fn a_machine_that_is_slow_makes_no_build_slower_and_is_shown_to_be() {
+fn a_machine_that_is_slow_is_found_out_and_makes_no_build_slower_then() {
     let Some(mut desk) = desk() else { return };
     desk.spoilt = true;
     let cores = mesh::host::cores() as usize;
-    let units: Vec<Unit> = (0..30).map(|n| slow(&desk, &format!("late{n}")).env("MESH", "on")).collect();
-    let timed = |mode: &str| {
+    let units: Vec<Unit> = (0..30).map(|n| brief(&desk, &format!("late{n}")).env("MESH", "on")).collect();
+    let timed = |mode: &str, at_once| {
         let units: Vec<Unit> = units.iter().map(|unit| unit.clone().env("MESH", mode)).collect();
         let began = Instant::now();
-        build(&desk, &units, cores * 2, |_| ());
+        build(&desk, &units, at_once, |_| ());
         began.elapsed()
     };
+    // As many as run here at once: where other programs run as well, more would have a larger part of the machine.
+    let (alone, meshed) = (|| timed("local", cores), || timed("on", cores * 2));
     let made = made_by_the_compiler(&desk, &units);
     slowed(desk.provider.pid(), || {
-        // Other programs run here as well: a build that was disturbed is tried again, and so is what it is measured by.
-        let mut ratios = Vec::new();
-        for _ in 0..3 {
-            let (alone, meshed) = (timed("local"), timed("on"));
-            ratios.push((meshed.as_secs_f64() / alone.as_secs_f64(), alone, meshed));
+        // Units must have passed it by before anything is believed of it.
+        let is_said = (0..BUILDS_MAX).any(|_| {
+            meshed();
             assert_same_files(&made, &desk.files(), "a build with a slow peer");
-            if ratios.iter().any(|(ratio, ..)| *ratio <= 1.25) {
-                break;
-            }
+            let peers = desk.client.mesh(&desk.ground, &["peers"]).out();
+            peers.lines().any(|line| line.starts_with("tower") && line.ends_with("too slow to help much"))
+        });
+        let client = desk.client.snapshot();
+        assert!(is_said, "{:?}", client.peers);
+        let (asked, remote) = (client.counters.requests, client.counters.remote);
+        assert!(remote * 4 < asked, "{remote} of {asked} went there");
+        // Other programs run here as well: a build that was disturbed is tried again, and so is what it is measured by.
+        let mut ratios: Vec<(f64, Duration, Duration)> = Vec::new();
+        while ratios.len() < 3 && ratios.iter().all(|(ratio, ..)| *ratio > 1.25) {
+            let (alone, meshed) = (alone(), meshed());
+            ratios.push((meshed.as_secs_f64() / alone.as_secs_f64(), alone, meshed));
         }
         assert!(ratios.iter().any(|(ratio, ..)| *ratio <= 1.25), "{ratios:?}");
-        // It must have compiled a little before anything is believed of it.
-        let is_said = (0..BUILDS_MAX).any(|_| {
-            let peers = desk.client.mesh(&desk.ground, &["peers"]).out();
-            let is_said =
-                peers.lines().any(|line| line.starts_with("tower") && line.ends_with("too slow to help much"));
-            if !is_said {
-                timed("on");
-            }
-            is_said
-        });
-        let peers = desk.client.snapshot().peers;
-        assert!(is_said && peers[0].speed_percent.is_some_and(|percent| percent < 60), "{peers:?}");
     });
 }

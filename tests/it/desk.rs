@@ -481,15 +481,22 @@ pub(crate) fn is_compiler(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("cc1"))
 }
 
-/// Turns of a loop that the compiler runs: about a third of a second, time enough to be met in the middle.
-const TURNS: u32 = 100_000;
-
-/// A small unit that takes its compiler a moment.
+/// A small unit that takes its compiler about a second: time enough to be met in the middle.
 pub(crate) fn slow(desk: &Desk, name: &str) -> Unit {
+    turning(desk, name, 400_000)
+}
+
+/// A small unit that takes its compiler about a quarter of a second.
+pub(crate) fn brief(desk: &Desk, name: &str) -> Unit {
+    turning(desk, name, 100_000)
+}
+
+/// A unit whose compiler runs a loop itself.
+fn turning(desk: &Desk, name: &str, turns: u32) -> Unit {
     let text = format!(
         "#include \"slow.h\"\nconstexpr unsigned spin(unsigned n) {{ unsigned s = 0; \
          for (unsigned i = 0; i < n; i++) s += (i * 7) ^ s; return s; }}\n\
-         constexpr unsigned value = spin({TURNS}u);\nunsigned get() {{ return value + HEADER; }}\n"
+         constexpr unsigned value = spin({turns}u);\nunsigned get() {{ return value + HEADER; }}\n"
     );
     desk.write(format!("{name}.cc"), text);
     desk.write("slow.h", "#define HEADER 1\n");

@@ -18,6 +18,8 @@ const BUSY_US: u64 = 100_000;
 const TRIAL_US: u64 = 60_000_000;
 /// At first a machine gets one unit for so many of its slots.
 const UNKNOWN_SHARE: u32 = 4;
+/// A machine that so many units in succession have passed by does not help.
+const PASSED_BY_MAX: u32 = 20;
 /// Speeds of so many compilers are remembered for one machine.
 const SPEEDS_MAX: usize = 64;
 
@@ -45,6 +47,8 @@ pub struct Peer {
     /// What it has shown to be good for: nobody knows how slow it is before units have ended there, nor whether it keeps
     /// what it grants. One more with each unit that ends well, so that it doubles in the time of a unit.
     proved: Option<u32>,
+    /// Units in succession that would have ended much later there, although it had nothing to do.
+    passed_by: u32,
 }
 
 impl Peer {
@@ -71,6 +75,18 @@ impl Peer {
     pub(super) fn gets_one(&mut self, now_us: u64) {
         self.mine += 1;
         self.got_us = now_us;
+        self.passed_by = 0;
+    }
+
+    /// A unit went elsewhere that would have ended much later here.
+    pub(super) fn is_passed_by(&mut self) {
+        self.passed_by = self.passed_by.saturating_add(1);
+    }
+
+    /// Whether units go elsewhere one after the other because they would end later here.
+    #[must_use]
+    pub(super) fn is_left_out(&self) -> bool {
+        self.passed_by >= PASSED_BY_MAX
     }
 
     /// Whether it may have one although it is too slow to be used.

@@ -154,6 +154,20 @@ impl Dispatcher {
         }
     }
 
+    /// Notes which machines had nothing to do and were not chosen, because the unit would have ended much later there.
+    fn note_who_is_passed_by(&mut self, choice: Choice, load: &choose::Load, candidates: &[Candidate]) {
+        /// So many times as late.
+        const LATER: u64 = 2;
+        let (Choice::Peer(_, finish_us) | Choice::Here(finish_us)) = choice else { return };
+        let latest_us = finish_us.saturating_mul(LATER);
+        let idle = candidates.iter().filter(|c| c.is_open() && c.mine == 0);
+        for candidate in idle.filter(|c| c.finish_us(load.cost_us, load.mean_us) > latest_us) {
+            if let Some(peer) = self.peers.get_mut(&candidate.peer) {
+                peer.is_passed_by();
+            }
+        }
+    }
+
     /// This machine, if it is in the choice.
     pub(super) fn at_home(&self, unit: &Unit, now_us: u64) -> choose::Here {
         choose::Here {
@@ -191,6 +205,8 @@ impl Dispatcher {
             is_long,
         };
         let choice = choose::choose(load, &candidates, here, unit.ask.prefer);
+        self.note_who_is_passed_by(choice, &load, &candidates);
+        let unit = &self.units[&id];
         let why = |finish_us| why(finish_us, choice, &load, &candidates, here);
         match choice {
             Choice::Peer(peer, finish_us) => {

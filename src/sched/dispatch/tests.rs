@@ -96,7 +96,7 @@ fn units_fill_the_peers_and_then_this_machine_and_then_wait() {
     }
     let acts = all.take();
     assert_eq!((offers(&acts).len(), here(&acts).len()), (5, 2));
-    assert_eq!((all.wants(), all.running_here()), (18, 2));
+    assert_eq!((all.wants(), all.running_here()), (24, 2), "eighteen, said in two binary digits");
     let (_, first, _) = offers(&acts)[0];
     all.ended(SECOND, first, End::Done(usage(SECOND)));
     assert_eq!(offers(&all.take()).len(), 1);
@@ -269,4 +269,32 @@ fn the_alarm_goes_off_when_many_units_come_back() {
         all.local_ended(unit, unit, false);
     }
     assert!(all.is_alarming() && all.counts().fallbacks == LATEST_MAX as u64);
+}
+
+#[test]
+fn a_machine_whose_wire_costs_more_than_the_work_is_said_to_be_no_help() {
+    let mut all = dispatcher(2, &[]);
+    all.connected(0, A, SECOND);
+    all.lends(0, A, [gcc()]);
+    all.load(0, A, load(8));
+    for unit in 0..40 {
+        assert_eq!(all.is_too_slow(A), unit >= 20, "{unit}");
+        all.ask(unit, unit, ask(unit + 1));
+        assert_eq!(here(&all.take()), [(unit, Reason::LocalIdle)]);
+        all.local_ended(unit, unit, true);
+    }
+    all.ask(41, 41, Ask { prefer: Some(A), ..ask(41) });
+    assert!(!all.is_too_slow(A), "it is used again");
+}
+
+#[test]
+fn what_this_machine_wants_is_said_in_few_words() {
+    let mut all = dispatcher(0, &[(A, 1)]);
+    let mut said = Vec::new();
+    // One is there and one waits with it.
+    for unit in 1..=16 {
+        all.ask(0, unit, Ask { force: true, ..ask(0) });
+        said.push(all.wants());
+    }
+    assert_eq!(said, [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16, 16, 16, 16]);
 }

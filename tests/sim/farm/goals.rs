@@ -363,7 +363,7 @@ fn liars_and_owners_and_partitions_break_no_rule() {
         farm.machines[3].nature = if random.chance(50) { Nature::Silent } else { Nature::Honest };
         for machine in 4..12 {
             let at = random.between(5, 120) * SECOND;
-            match random.below(6) {
+            match random.below(9) {
                 0 => {
                     farm.after(at, Fate::Dies { machine });
                     farm.after(at + 25 * SECOND, Fate::Returns { machine });
@@ -382,6 +382,12 @@ fn liars_and_owners_and_partitions_break_no_rule() {
                     farm.after(at, Fate::Memory { machine, kib: 600 << 10 });
                     farm.after(at + 5 * SECOND, Fate::Short { machine });
                 }
+                5 => {
+                    farm.after(at, Fate::Sleeps { machine });
+                    farm.after(at + random.between(1, 60) * SECOND, Fate::Wakes { machine });
+                }
+                6 => farm.machines[machine].nature = Nature::Full,
+                7 => (farm.machines[machine].latency, farm.machines[machine].loss_percent) = (20 * MS, 3),
                 _ => {}
             }
         }

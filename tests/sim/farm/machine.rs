@@ -17,13 +17,15 @@ struct Running {
 pub(crate) struct Processor {
     pub(crate) cores: u32,
     pub(crate) speed: f64,
+    /// Nothing goes on.
+    pub(crate) sleeps: bool,
     runs: BTreeMap<u64, Running>,
     at_us: u64,
 }
 
 impl Processor {
     pub(crate) fn new(cores: u32, speed: f64) -> Self {
-        Self { cores, speed, runs: BTreeMap::new(), at_us: 0 }
+        Self { cores, speed, sleeps: false, runs: BTreeMap::new(), at_us: 0 }
     }
 
     fn count(&self, gives_way: bool) -> usize {
@@ -42,7 +44,7 @@ impl Processor {
     /// Time has passed.
     pub(crate) fn advance(&mut self, now_us: u64) {
         let (own, guest) = self.rates();
-        let passed = (now_us - self.at_us) as f64;
+        let passed = if self.sleeps { 0.0 } else { (now_us - self.at_us) as f64 };
         self.at_us = now_us;
         for run in self.runs.values_mut() {
             run.left_us -= passed * if run.gives_way { guest } else { own };
@@ -75,6 +77,9 @@ impl Processor {
 
     /// When the next one ends.
     pub(crate) fn next_us(&self) -> Option<u64> {
+        if self.sleeps {
+            return None;
+        }
         let (own, guest) = self.rates();
         let wait = |run: &Running| run.left_us.max(0.0) / if run.gives_way { guest } else { own };
         let first = self.runs.values().map(wait).min_by(f64::total_cmp)?;

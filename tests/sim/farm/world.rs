@@ -3,6 +3,8 @@
 mod fates;
 mod provider;
 
+pub(crate) use fates::Fate;
+
 use super::{
     checkers::{Checkers, Seen},
     ideal::micros,
@@ -126,29 +128,6 @@ enum Event {
     Fate(Fate),
 }
 
-/// What befalls a machine.
-#[derive(Debug, Clone)]
-pub(crate) enum Fate {
-    /// Power is lost.
-    Dies { machine: usize },
-    /// It is back.
-    Returns { machine: usize },
-    /// From now on it is so fast.
-    Speed { machine: usize, speed: f64 },
-    /// Its owner lends so much of it.
-    Lends { machine: usize, slots: u32, closed: Option<Closed> },
-    /// Nothing gets through between a client and a provider.
-    Cut { client: usize, provider: usize },
-    /// It does again.
-    Heal { client: usize, provider: usize },
-    /// It has so much memory for jobs.
-    Memory { machine: usize, kib: u64 },
-    /// It runs short of memory, and gives a job up.
-    Short { machine: usize },
-    /// A build begins.
-    Build { machine: usize },
-}
-
 /// How a provider misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -159,6 +138,8 @@ pub(crate) enum Nature {
     Refuses,
     /// It takes jobs and never answers.
     Silent,
+    /// Its disk is full.
+    Full,
 }
 
 /// A job at a provider.
@@ -196,6 +177,8 @@ pub(crate) struct Machine {
     pub(crate) cpu: Processor,
     pub(crate) latency: Micros,
     pub(crate) bytes_a_s: u64,
+    /// Messages that come only with the second try, of a hundred.
+    pub(crate) loss_percent: u64,
     pub(crate) memory_kib: u64,
     /// The slowest that it has been.
     slowest: f64,
@@ -283,6 +266,7 @@ impl Farm {
             cpu: Processor::new(cores, speed),
             latency: 300,
             bytes_a_s: 110_000_000,
+            loss_percent: 0,
             memory_kib: 64 << 20,
             slowest: speed,
             nature: Nature::Honest,
@@ -381,7 +365,10 @@ impl Farm {
 
     fn latency(&mut self, a: usize, b: usize) -> Micros {
         let base = self.machines[a].latency + self.machines[b].latency;
-        base + self.random.below(base / 4 + 1)
+        // What is lost is missed after a round trip or two, or when the sender's timer is over.
+        let loss = self.machines[a].loss_percent.max(self.machines[b].loss_percent);
+        let again = if loss > 0 && self.random.chance(loss) { 3 * base + 25 * MS } else { 0 };
+        base + self.random.below(base / 4 + 1) + again
     }
 
     fn wire(&self, a: usize, b: usize, bytes: u64) -> Micros {
@@ -603,7 +590,7 @@ impl Farm {
     fn answered(&mut self, at: usize, attempt: AttemptId, end: End) {
         // One that was cancelled is not listened to.
         let Some((from, number)) = self.machines[at].out.remove(&attempt) else { return };
-        if let End::Refused(Refusal::Sandbox) = end {
+        if let End::Refused(Refusal::Sandbox | Refusal::Disk) = end {
             self.checkers.failed(self.now, at, from);
         }
         self.over(at, attempt, number, end);

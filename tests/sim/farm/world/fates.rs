@@ -2,6 +2,33 @@
 
 use super::*;
 
+/// What befalls a machine.
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
+    /// Power is lost.
+    Dies { machine: usize },
+    /// It is back.
+    Returns { machine: usize },
+    /// From now on it is so fast.
+    Speed { machine: usize, speed: f64 },
+    /// Its owner lends so much of it.
+    Lends { machine: usize, slots: u32, closed: Option<Closed> },
+    /// Nothing gets through between a client and a provider.
+    Cut { client: usize, provider: usize },
+    /// It does again.
+    Heal { client: usize, provider: usize },
+    /// It has so much memory for jobs.
+    Memory { machine: usize, kib: u64 },
+    /// It runs short of memory, and gives a job up.
+    Short { machine: usize },
+    /// Its lid is closed: nothing runs, and nobody hears of it.
+    Sleeps { machine: usize },
+    /// It goes on where it was.
+    Wakes { machine: usize },
+    /// A build begins.
+    Build { machine: usize },
+}
+
 impl Farm {
     pub(super) fn terms(&mut self, at: usize) {
         let now = self.now;
@@ -31,6 +58,26 @@ impl Farm {
             Fate::Lends { machine, slots, closed } => {
                 (self.machines[machine].slots, self.machines[machine].closed) = (slots, closed);
                 self.terms(machine);
+            }
+            Fate::Sleeps { machine } => {
+                self.advance(machine);
+                (self.machines[machine].cpu.sleeps, self.machines[machine].slowest) = (true, 0.0);
+                self.next_end(machine);
+                for client in (0..self.machines.len()).filter(|client| *client != machine) {
+                    self.befalls(Fate::Cut { client, provider: machine });
+                }
+            }
+            Fate::Wakes { machine } => {
+                self.advance(machine);
+                self.machines[machine].cpu.sleeps = false;
+                self.next_end(machine);
+                for client in (0..self.machines.len()).filter(|client| *client != machine) {
+                    let knows = self.machines[client].met.contains(&machine);
+                    self.cut.remove(&(client, machine));
+                    if knows {
+                        self.schedule(SECOND, Event::Meet { client, provider: machine });
+                    }
+                }
             }
             Fate::Cut { client, provider } => {
                 self.cut.insert((client, provider));

@@ -31,8 +31,8 @@ impl Farm {
         if nature == Nature::Silent {
             return;
         }
-        if nature == Nature::Refuses {
-            let end = End::Refused(Refusal::Sandbox);
+        if matches!(nature, Nature::Refuses | Nature::Full) {
+            let end = End::Refused(if nature == Nature::Full { Refusal::Disk } else { Refusal::Sandbox });
             return self.schedule(wait + 20 * MS, Event::Answer { to: from, from: to, epoch, attempt, end });
         }
         if let Err(refusal) = machine.intake.offer(id, client, Some(Role::Peer), memory_kib) {
