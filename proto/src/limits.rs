@@ -74,5 +74,11 @@ pub const MISSING_ROUNDS_MAX: usize = 2;
 pub const SOURCES_MAX: usize = 8;
 /// Peers to which one client may grant what it named to one provider.
 pub const GRANTS_MAX: usize = 256;
+/// Machines that are said to have one result.
+pub const HOLDERS_MAX: usize = 2;
+/// Results that a machine says at once to have.
+pub const HELD_BATCH_MAX: usize = 1024;
+/// The outputs of one result that is given to others, bytes.
+pub const RESULT_BYTES_MAX: u64 = 256 << 20;
 /// Blobs that a provider announces at once to another.
 pub const SHARE_BATCH_MAX: usize = 256;

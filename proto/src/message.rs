@@ -7,10 +7,12 @@
 
 use crate::{
     exchange::{
+        results::Seek,
         share::{Fetch, Grant, Source},
         toolchain::{Arrival, Get, Wanted},
     },
     job::{Job, Outcome, Refusal},
+    key::ActionKey,
     limits,
     membership::Record,
     naming::NumberSet,
@@ -29,6 +31,9 @@ pub enum StreamHead {
     /// A compiler. Back comes [`crate::exchange::toolchain::Given`]; then sets of numbers of files one way, each followed by
     /// these files the other way, until the asker ends the stream.
     Toolchain(Get),
+    /// A result that somebody may have. Back comes [`crate::exchange::results::Whereabouts`], or
+    /// [`crate::exchange::results::Gift`] and its blobs.
+    Seek(Seek),
 }
 
 /// A job, offered.
@@ -45,6 +50,9 @@ pub struct Offer {
     pub sources: Vec<Source>,
     /// The memory that the requester expects the job to need at most, KiB; 0 if it has no idea.
     pub memory_kib: u64,
+    /// The result will be kept: after the last blob comes the provider's [`crate::exchange::results::Receipt`], if the
+    /// compiler ended with status 0.
+    pub signed: bool,
 }
 
 /// A [`StreamHead::Job`] that is only written: what it says is borrowed, because a job may be offered more than once.
@@ -68,6 +76,8 @@ pub struct OfferedParts<'a> {
     pub sources: &'a [Source],
     /// The memory that the job is expected to need at most, KiB.
     pub memory_kib: u64,
+    /// The result will be kept.
+    pub signed: bool,
 }
 
 /// What the provider says to an offer: [`Answer::Missing`] [`limits::MISSING_ROUNDS_MAX`] times at most, then one of the
@@ -100,6 +110,8 @@ pub enum Control {
     Wanted(Wanted),
     /// What becomes of a compiler that the receiver wants the sender to have.
     Arrival(Arrival),
+    /// Results that the sender has and whose keys point at the receiver.
+    Held(#[serde(deserialize_with = "crate::bounded::list::<{ limits::HELD_BATCH_MAX }, _, _>")] Vec<ActionKey>),
 }
 
 /// How busy a machine is, as it tells one other: what that one has put upon it, that one knows better. Sent when it has

@@ -6,6 +6,7 @@ use mesh_proto::{
     closure::{Entry, File, Node},
     digest::{Digest, hex},
     exchange::{
+        results::{Gift, Receipt, Sealed, Seek, Whereabouts},
         share::{Fetch, Grant, GrantKey, Source},
         toolchain::{Arrival, Arriving, Get, Given, NotTaken, Wanted},
     },
@@ -184,19 +185,22 @@ fn closures_and_their_names_are_what_they_always_were() {
 fn jobs_are_what_they_always_were() {
     check("job", &job());
     check("job-plain", &Job { env: vec![], merged_output: false, terminal: None, ..job() });
-    let offer = Offer { job: job(), batches: 70_001, closure: numbers(), sources: vec![], memory_kib: 300_000 };
+    let offer =
+        Offer { job: job(), batches: 70_001, closure: numbers(), sources: vec![], memory_kib: 300_000, signed: false };
     check("stream-job", &StreamHead::Job(Box::new(offer.clone())));
     let (peer, key) = (PeerId([0x56; 32]), GrantKey([0x57; 32]));
     let sources = vec![Source { peer, key, files: NumberSet::new(&mut vec![0, 2]) }];
     let offer = Offer { sources, ..offer };
     check("stream-job-sources", &StreamHead::Job(Box::new(offer.clone())));
-    let Offer { job, batches, closure, sources, memory_kib } = &offer;
+    let offer = Offer { signed: true, ..offer };
+    let Offer { job, batches, closure, sources, memory_kib, signed } = &offer;
     let borrowed = postcard::to_stdvec(&OfferedJob::Job(OfferedParts {
         job,
         batches: *batches,
         closure,
         sources,
         memory_kib: *memory_kib,
+        signed: *signed,
     }));
     assert_eq!(borrowed, postcard::to_stdvec(&StreamHead::Job(Box::new(offer.clone()))));
     let fetch = Fetch { client: peer, key, digests: vec![Digest([0x58; 32]), Digest([0x59; 32])] };
@@ -222,6 +226,16 @@ fn jobs_are_what_they_always_were() {
         outputs: vec![output("/w/out/a.d", false), output("/w/out/a.o", true)],
         usage,
     };
+    let action = ActionKey(Digest([0x5a; 32]));
+    check("stream-seek-who", &StreamHead::Seek(Seek::Who { key: action, makes_ms: 300 }));
+    check("stream-seek-give", &StreamHead::Seek(Seek::Give { key: action, wait_ms: 0 }));
+    check("whereabouts-nobody", &Whereabouts::Nobody);
+    check("whereabouts-held", &Whereabouts::Held(vec![peer, PeerId([0x5b; 32])]));
+    check("whereabouts-underway", &Whereabouts::Underway(peer));
+    let receipt = Receipt::sign(&action, &outcome, 1_700_000_000_000, &Pattern);
+    check("receipt", &Some(receipt));
+    check("gift-nothing", &Gift::Nothing);
+    check("gift-entry", &Gift::Entry(Box::new(Sealed { receipt, outcome: outcome.clone() })));
     check("answer-missing", &Answer::Missing(numbers()));
     check("answer-done", &Answer::Done(Box::new(outcome.clone())));
     let killed = Outcome { exit: Exit::Signal(11), text: vec![], outputs: vec![], usage: Usage::default() };
@@ -283,6 +297,7 @@ fn what_is_said_between_jobs_is_what_it_always_was() {
     for (at, why) in all.into_iter().enumerate() {
         check(&format!("control-arrival-refused-{at}"), &arrival(Arriving::Refused(why)));
     }
+    check("control-held", &Control::Held(vec![ActionKey(Digest([0x5a; 32]))]));
     check("stream-toolchain", &StreamHead::Toolchain(Get { fingerprint }));
     check("given-not", &Given::Not);
 }

@@ -6,12 +6,14 @@ use mesh_proto::{
     exchange::{
         provider::Provider,
         requester::{Requester, Step},
+        results::{Gift, Whereabouts},
         share::{Asker, Fetch, Giver, Grant, GrantKey, Grants},
         toolchain::{self, Given},
     },
     frame,
     hello::{Hello, Sync},
     job::{Exit, Job, Outcome, Output, Refusal, Usage},
+    key::ActionKey,
     limits,
     membership::{Body, PublicKey, Record, RecordSet, Role, Verify},
     message::{Answer, Control, Offer, StreamHead},
@@ -108,7 +110,14 @@ fn read_jobs(bytes: &[u8]) {
     if let Ok(batch) = frame::decode::<NameBatch>(bytes) {
         let _ = names.learn(batch);
     }
-    let plain = |job: Job| Offer { job, batches: 0, closure: NumberSet::default(), sources: vec![], memory_kib: 0 };
+    let plain = |job: Job| Offer {
+        job,
+        batches: 0,
+        closure: NumberSet::default(),
+        sources: vec![],
+        memory_kib: 0,
+        signed: false,
+    };
     let mut offered = None;
     match frame::decode::<StreamHead>(bytes) {
         Ok(StreamHead::Job(offer)) => offered = Some(*offer),
@@ -116,7 +125,7 @@ fn read_jobs(bytes: &[u8]) {
             let mut giver = Giver::new(PeerId([2; 32]), *fetch);
             assert!(giver.next(&Grants::default(), &mut names, |_| true).is_empty(), "nothing was granted");
         }
-        Ok(StreamHead::Toolchain(_)) | Err(_) => {}
+        Ok(StreamHead::Toolchain(_) | StreamHead::Seek(_)) | Err(_) => {}
     }
     if let Ok(Given::Manifest(manifest)) = frame::decode::<Given>(bytes) {
         let (fingerprint, needs) = (manifest.fingerprint(), Needs { machine: 62, level: 1 });
@@ -146,6 +155,12 @@ fn read_jobs(bytes: &[u8]) {
         let _ = Requester::<Entry>::new([], vec![AbsPath::root()]).answer(answer);
     }
     let _ = frame::decode::<Entry>(bytes);
+    let held = frame::decode::<Whereabouts>(bytes);
+    assert!(!matches!(held, Ok(Whereabouts::Held(all)) if all.len() > limits::HOLDERS_MAX));
+    if let Ok(Gift::Entry(sealed)) = frame::decode::<Gift>(bytes) {
+        let key = ActionKey(Digest([0; 32]));
+        assert!(!sealed.is_good(&key, &PublicKey([0; 32]), &Credulous), "of another machine");
+    }
     let _ = frame::decode::<Control>(bytes);
     if let Ok(manifest) = frame::decode::<Manifest>(bytes) {
         let _ = manifest.fingerprint();
@@ -230,10 +245,19 @@ fn lists_of_nothing_are_refused_before_they_are_memory() {
     assert!(!manifest(limits::TOOLCHAIN_FACTS_MAX + 1, 0) && !manifest(0, limits::TOOLCHAIN_PARTS_MAX + 1));
     let fetch = |count: usize| frame::decode::<Fetch>(&[&[0; 64][..], &list(count, &[0; 32])].concat()).is_ok();
     assert!(fetch(limits::CLOSURE_ENTRIES_MAX) && !fetch(limits::CLOSURE_ENTRIES_MAX + 1));
-    // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each; then its memory.
+    for (count, read) in [(limits::HOLDERS_MAX, true), (limits::HOLDERS_MAX + 1, false)] {
+        let bytes = [&[1][..], &list(count, &[0; 32])].concat();
+        assert_eq!(frame::decode::<Whereabouts>(&bytes).is_ok(), read, "{count} holders");
+    }
+    for (count, read) in [(limits::HELD_BATCH_MAX, true), (limits::HELD_BATCH_MAX + 1, false)] {
+        let bytes = [&[7][..], &list(count, &[0; 32])].concat();
+        assert_eq!(frame::decode::<Control>(&bytes).is_ok(), read, "{count} results held");
+    }
+    // An offer's sources follow its job, its batches and its closure: a peer, a key, an empty set each; then its memory, and
+    // whether it is to be signed.
     for (count, read) in [(limits::SOURCES_MAX, true), (limits::SOURCES_MAX + 1, false)] {
         let job = [&[0; 32][..], &[0, 0, 1, b'/', 0], &[0; 5]].concat();
-        let bytes = [&job[..], &[0, 0], &list(count, &[0; 65]), &[0]].concat();
+        let bytes = [&job[..], &[0, 0], &list(count, &[0; 65]), &[0, 0]].concat();
         assert_eq!(frame::decode::<Offer>(&bytes).is_ok(), read, "{count} sources");
     }
     // A job: fingerprint, arguments, environment, directory, output directories, umask, flags, wall time.
@@ -346,7 +370,7 @@ proptest! {
     ) {
         let mut known = Names::default();
         known.learn(NameBatch { first: 0, entries, gone: NumberSet::default() }).expect("few, from the beginning");
-        let offer = Offer { job, batches: names, closure, sources: vec![], memory_kib: 0 };
+        let offer = Offer { job, batches: names, closure, sources: vec![], memory_kib: 0, signed: false };
         match Provider::new(&offer, &known) {
             Err(refusal) => prop_assert_eq!(refusal, Refusal::Malformed),
             Ok(mut provider) => {

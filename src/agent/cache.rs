@@ -2,13 +2,14 @@
 //!
 //! A unit's key is worked out as soon as its closure is known, in the same task, and a result of that key is placed at once:
 //! a hit asks nobody, takes no slot and starts nothing. What comes from another machine is kept after the launcher has its
-//! verdict, in the background, and not at all while too much waits for the disk.
+//! verdict, in the background, and not at all while too much waits for the disk. Who makes a result for another keeps it too.
 
 use super::{
     Agent,
     compile::Unit,
     outputs::{Made, Placed},
     phases::measured,
+    seek::{self, Making},
     starts::Back,
 };
 use crate::{
@@ -18,7 +19,14 @@ use crate::{
     net::stream::{self, Packed},
     store::results::{Kept, Results, Stats},
 };
-use mesh_proto::{job::Outcome, key::ActionKey, peer::PeerId};
+use mesh_proto::{
+    closure::Entry,
+    exchange::results::{Receipt, Sealed},
+    job::{Job, Outcome},
+    key::{ActionKey, EntryKey},
+    peer::PeerId,
+    toolchain::Manifest,
+};
 use std::{path::Path, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 
@@ -59,6 +67,10 @@ pub(super) struct Keep {
     packed: Vec<Vec<u8>>,
     /// The outputs' bytes, if they did not.
     plain: Vec<Vec<u8>>,
+    /// What the machine that made it has signed.
+    receipt: Option<Receipt>,
+    /// Others wait for it.
+    _making: Option<Making>,
 }
 
 impl Cache {
@@ -79,6 +91,21 @@ impl Cache {
         self.results.as_ref().map(Results::stats).unwrap_or_default()
     }
 
+    /// Whether results are looked for at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.results.is_some()
+    }
+
+    /// Whether there is an entry of an action.
+    pub(super) fn has(&self, key: &ActionKey) -> bool {
+        self.results.as_ref().is_some_and(|results| results.has(key))
+    }
+
+    /// The actions of which there are entries, so many at most; blocking.
+    pub(super) fn keys(&self, most: usize) -> Vec<ActionKey> {
+        self.results.as_ref().map(|results| results.keys(most)).unwrap_or_default()
+    }
+
     /// Whether there may be anything at all; wrong, if ever, for the first moments of an agent.
     pub(super) fn may_have(&self) -> bool {
         self.stats().entries > 0
@@ -92,14 +119,23 @@ pub(super) fn key(agent: &Agent, unit: &Unit) -> Option<ActionKey> {
     if unit.closure.timestamped || !compiler::is_reproducible(&unit.job.argv, toolchain.family) {
         return None;
     }
-    // What is not below the toolchain's directories does not exist for the job.
-    let has_programs = |dir: &[u8]| {
+    Some(ActionKey::of(&unit.job, unit.closure.keyed(), has_programs(&toolchain.manifest)))
+}
+
+/// Whether a directory of `PATH` exists for a job: what is not below the toolchain's directories does not.
+fn has_programs(manifest: &Manifest) -> impl Fn(&[u8]) -> bool {
+    |dir| {
         let dir = dir.strip_suffix(b"/").unwrap_or(dir);
         let is_below =
             |path: &[u8]| path.strip_prefix(dir).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
-        !dir.starts_with(b"/") || toolchain.manifest.parts.iter().any(|part| is_below(part.path.as_bytes()))
-    };
-    Some(ActionKey::of(&unit.job, unit.closure.keyed(), has_programs))
+        !dir.starts_with(b"/") || manifest.parts.iter().any(|part| is_below(part.path.as_bytes()))
+    }
+}
+
+/// The key of a job of another machine's, by what is known here of its closure.
+pub(super) fn key_of(job: &Job, manifest: &Manifest, mut closure: Vec<Arc<Entry>>) -> ActionKey {
+    closure.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    ActionKey::of(job, closure.iter().map(|entry| (&**entry, EntryKey::of(entry))), has_programs(manifest))
 }
 
 /// Places what is kept of a unit's key; blocking.
@@ -108,6 +144,13 @@ pub(super) fn look(agent: &Agent, unit: &Unit) -> Option<Had> {
     let began = Instant::now();
     let (found, cpu_us) = measured(|| {
         let kept = results.get(&key)?;
+        if seek::believed(agent, &kept.executor).is_none() {
+            // In no mesh nothing is known of anybody: that may be for a moment only.
+            if agent.mesh.name().is_some() {
+                results.remove(&key);
+            }
+            return None;
+        }
         let made = made(unit, &kept);
         if made.is_none() {
             results.remove(&key);
@@ -116,13 +159,38 @@ pub(super) fn look(agent: &Agent, unit: &Unit) -> Option<Had> {
         let placed = agent.temporaries.place(&made?, unit.umask()).ok()?;
         Some((kept, placed))
     });
-    let Some((kept, placed)) = found else {
-        agent.records().not_in_cache();
-        return None;
+    let (kept, placed) = found?;
+    Some(Had::new(unit, &kept, placed, (began, cpu_us)))
+}
+
+/// Places a result that another machine gave, which is to be kept here too then; blocking.
+pub(super) fn take(agent: &Agent, unit: &Unit, kept: Kept) -> Option<(Had, Box<Keep>)> {
+    let began = Instant::now();
+    let (placed, cpu_us) = measured(|| agent.temporaries.place(&made(unit, &kept)?, unit.umask()).ok());
+    let had = Had::new(unit, &kept, placed?, (began, cpu_us));
+    let Kept { key, executor, outcome, packed, made_ms, signature } = kept;
+    let receipt = signature.map(|signature| Receipt { executor, made_ms, signature });
+    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, _making: None })))
+}
+
+impl Had {
+    fn new(unit: &Unit, kept: &Kept, placed: Placed, (began, cpu_us): (Instant, u64)) -> Self {
+        let took_us = (u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), cpu_us);
+        let Kept { executor, made_ms, .. } = *kept;
+        Self { placed, outcome: kept.outcome.clone(), executor, made_ms, files: unit.closure.entries.len(), took_us }
+    }
+}
+
+/// An entry as another machine is given it, with who stands for it, and the outputs' bytes; blocking.
+pub(super) fn sealed(agent: &Agent, key: &ActionKey) -> Option<(Sealed, Vec<Vec<u8>>)> {
+    let Kept { executor, outcome, packed, made_ms, signature, .. } = agent.cache.results.as_ref()?.get(key)?;
+    let receipt = match signature {
+        Some(signature) => Receipt { executor, made_ms, signature },
+        // Made here, for this machine's own user: nobody has asked for it before.
+        None if executor == agent.mesh.me() => seek::receipt(agent, key, &outcome, made_ms),
+        None => return None,
     };
-    let took_us = (u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), cpu_us);
-    let Kept { executor, outcome, made_ms, .. } = kept;
-    Some(Had { placed, outcome, executor, made_ms, files: unit.closure.entries.len(), took_us })
+    Some((Sealed { receipt, outcome }, packed))
 }
 
 /// The files of an entry, if each is what it was, and all are what the unit makes.
@@ -135,7 +203,12 @@ fn made(unit: &Unit, kept: &Kept) -> Option<Vec<Made>> {
 }
 
 /// What is to be kept of a result that has just come and was found good, if anything.
-pub(super) fn keep(agent: &Agent, key: Option<ActionKey>, back: &mut Back) -> Option<Box<Keep>> {
+pub(super) fn keep(
+    agent: &Agent,
+    key: Option<ActionKey>,
+    back: &mut Back,
+    making: Option<Making>,
+) -> Option<Box<Keep>> {
     let key = key.filter(|_| agent.cache.keeps)?;
     let executor = back.link.as_ref().map_or_else(|| agent.mesh.me(), |link| link.peer);
     let packed = std::mem::take(&mut back.packed);
@@ -146,7 +219,14 @@ pub(super) fn keep(agent: &Agent, key: Option<ActionKey>, back: &mut Back) -> Op
         }
         plain.clone_from(&back.bytes);
     }
-    Some(Box::new(Keep { key, executor, outcome: back.outcome.clone(), packed, plain }))
+    let receipt = back.receipt.filter(|receipt| receipt.executor == executor);
+    Some(Box::new(Keep { key, executor, outcome: back.outcome.clone(), packed, plain, receipt, _making: making }))
+}
+
+/// What this machine has made for another one, to be kept here too.
+pub(super) fn keep_made(key: ActionKey, outcome: Outcome, packed: Vec<Vec<u8>>, receipt: Receipt) -> Box<Keep> {
+    let (executor, receipt) = (receipt.executor, Some(receipt));
+    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, _making: None })
 }
 
 /// Keeps a result, in the background.
@@ -156,19 +236,27 @@ pub(super) fn put(agent: &Arc<Agent>, keep: Box<Keep>) {
     let Ok(room) = agent.cache.room.clone().try_acquire_many_owned(kib) else { return };
     let agent = agent.clone();
     tokio::task::spawn_blocking(move || {
-        let Keep { key, executor, outcome, mut packed, plain } = *keep;
-        for bytes in &plain {
-            let mut wire = Vec::new();
-            if stream::pack_blob(bytes, &mut wire).is_err() {
-                return;
-            }
-            packed.push(wire);
-        }
-        if let Some(results) = &agent.cache.results {
-            results.put(&Kept { key, executor, outcome, packed, made_ms: wall_ms() });
-        }
+        put_now(&agent, *keep);
         drop(room);
     });
+}
+
+/// Keeps a result; blocking.
+pub(super) fn put_now(agent: &Agent, keep: Keep) {
+    let Keep { key, executor, outcome, mut packed, plain, receipt, _making } = keep;
+    for bytes in &plain {
+        let mut wire = Vec::new();
+        if stream::pack_blob(bytes, &mut wire).is_err() {
+            return;
+        }
+        packed.push(wire);
+    }
+    if let Some(results) = &agent.cache.results {
+        let made_ms = receipt.map_or_else(wall_ms, |receipt| receipt.made_ms);
+        let signature = receipt.map(|receipt| receipt.signature);
+        results.put(&Kept { key, executor, outcome, packed, made_ms, signature });
+        seek::kept(agent, key);
+    }
 }
 
 /// Takes stock of what earlier agents kept, when this one has begun.

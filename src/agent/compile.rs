@@ -9,6 +9,7 @@ use super::{
     desk::Ticket,
     outputs::{Made, Placed},
     phases::{Phases, measured},
+    seek::{self, First, Lead, Making},
     session,
     starts::{self, Back, Came, Going},
     wire::Request,
@@ -46,7 +47,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -240,26 +241,81 @@ async fn go(
     (local.toolchain, local.work) = (known.toolchain.unwrap_or(local.toolchain), known.work);
     phases.ended("scan", Some(cpu_us));
     let unit = match prepared? {
-        Prepared::Out(unit) => *unit,
-        Prepared::Had(had) => return Ok(served(agent, *had, phases, record)),
+        Prepared::Out(unit) => Arc::new(*unit),
+        Prepared::Had(had) => return Ok(served(agent, *had, phases, record, None)),
     };
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
-    let mut back = run_remotely(agent, &unit, cancel, phases, record, ticket).await?;
+    let (lead, making, expected) = seek(agent, &unit).await;
+    let back = match (lead, unit.key) {
+        (Some(lead), Some(key)) => {
+            let (patience, followed, joined) = (lead.patience(expected), lead.name(), lead.joins());
+            let find = async {
+                tokio::select! {
+                    found = find(agent, &unit, lead, key, expected) => found,
+                    () = cancel.cancelled() => None,
+                }
+            };
+            let compile = run_remotely(agent, &unit, cancel, phases, record, ticket);
+            match seek::hedged(find, patience, compile).await {
+                First::Found((had, keep)) => {
+                    phases.ended("seek", None);
+                    agent.records().had_elsewhere(joined);
+                    record.note = format!("had from {followed}");
+                    return Ok(served(agent, had, phases, record, keep));
+                }
+                First::Compiled(back) => back,
+            }
+        }
+        _ => run_remotely(agent, &unit, cancel, phases, record, ticket).await,
+    };
+    if unit.key.is_some() {
+        agent.records().not_in_cache();
+    }
+    let mut back = back?;
     if back.outcome.exit != Exit::Code(0) {
         return Err(Reason::CompileError.into());
     }
-    let keep = cache::keep(agent, unit.key, &mut back);
+    let keep = cache::keep(agent, unit.key, &mut back, making);
     let placing = agent.clone();
     let placed =
-        tokio::task::spawn_blocking(move || measured(|| place(&placing, unit, back.outcome, back.bytes))).await;
+        tokio::task::spawn_blocking(move || measured(|| place(&placing, &unit, back.outcome, back.bytes))).await;
     let (placed, cpu_us) = placed.map_err(|_| fallback(Reason::RemoteError))?;
     phases.ended("write", Some(cpu_us));
     let (text, placed) = placed?;
     Ok(Verdict::Done { text, placed, keep })
 }
 
+/// Where another machine's result of a unit may be had, what tells others that it is made here otherwise, and how long that
+/// should take.
+async fn seek(agent: &Agent, unit: &Unit) -> (Option<Lead>, Option<Making>, Duration) {
+    let Some(key) = unit.key.filter(|_| agent.cache.is_on()) else { return Default::default() };
+    let expected_us = agent.desk.look(|all| all.expects_us(&unit.toolchain().fingerprint, &unit.work));
+    let expected = Duration::from_micros(expected_us);
+    let lead = seek::ask(agent, key, expected, agent.cache.keeps()).await;
+    (lead, agent.whereto.makes(key).filter(|_| agent.cache.keeps()), expected)
+}
+
+/// Follows a lead, and places what it leads to.
+async fn find(
+    agent: &Arc<Agent>,
+    unit: &Arc<Unit>,
+    lead: Lead,
+    key: ActionKey,
+    expected: Duration,
+) -> Option<(Had, Option<Box<Keep>>)> {
+    let is_here = matches!(lead, Lead::Here);
+    let kept = seek::follow(agent, lead, key, expected).await;
+    let (placing, unit) = (agent.clone(), unit.clone());
+    let placed = tokio::task::spawn_blocking(move || match kept {
+        Some(kept) => cache::take(&placing, &unit, kept).map(|(had, keep)| (had, Some(keep))),
+        None if is_here => cache::look(&placing, &unit).map(|had| (had, None)),
+        None => None,
+    });
+    placed.await.ok().flatten()
+}
+
 /// A unit whose result was kept.
-fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord) -> Verdict {
+fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord, keep: Option<Box<Keep>>) -> Verdict {
     let Had { placed, outcome, executor, made_ms, files, took_us: (us, cpu_us) } = had;
     phases.split("cache", us, cpu_us);
     record.cached = true;
@@ -267,7 +323,7 @@ fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord)
     let who = if executor == agent.mesh.me() { Some(agent.own_name()) } else { agent.mesh.name_of(&executor) };
     (record.made_by, record.made_ms) = (who.unwrap_or_else(|| executor.short()), made_ms);
     ran(&outcome, record);
-    Verdict::Done { text: outcome.text, placed, keep: None }
+    Verdict::Done { text: outcome.text, placed, keep }
 }
 
 /// What the machine that ran a unit says of it.
@@ -333,7 +389,10 @@ fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Re
         unit.key = cache::key(agent, &unit);
         match (cache::look(agent, &unit), unit.stranded) {
             (Some(had), _) => Ok(Prepared::Had(Box::new(had))),
-            (None, Some(reason)) => Err(fallback(reason)),
+            (None, Some(reason)) => {
+                agent.records().not_in_cache();
+                Err(fallback(reason))
+            }
             (None, None) => Ok(Prepared::Out(Box::new(unit))),
         }
     });
@@ -510,7 +569,8 @@ async fn run_remotely(
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
     let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask, &record.source));
-    let going = Going { job, closure: &unit.closure, toolchain };
+    let keeps = unit.key.is_some() && agent.cache.keeps();
+    let going = Going { job, closure: &unit.closure, toolchain, keeps };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;
     phases.ended("remote", None);
     let back = match came {
@@ -525,7 +585,7 @@ async fn run_remotely(
     record.chosen = chosen(agent, record.ran_on.as_deref(), &back.why);
     record.starts = back.starts;
     ran(&back.outcome, record);
-    Ok(back)
+    Ok(*back)
 }
 
 /// How the machines compared when the unit went where it went: in milliseconds until its expected end, the chosen one
@@ -563,7 +623,7 @@ fn job(view: &View, closure: &Closure, argv: Vec<Vec<u8>>, strict: bool) -> Job 
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
-fn place(agent: &Agent, unit: Unit, outcome: Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
+fn place(agent: &Agent, unit: &Unit, outcome: Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
     let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
     if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
         return Err(fallback(Reason::Changing));

@@ -115,6 +115,11 @@ impl Mesh {
         self.with(|s| s.members.get(peer).map(|m| m.role)).flatten()
     }
 
+    /// The public key of a member that may compile for others.
+    pub(super) fn key_of_server(&self, peer: &PeerId) -> Option<PublicKey> {
+        self.with(|s| s.members.get(peer).filter(|m| m.role.serves()).map(|m| m.key)).flatten()
+    }
+
     /// A member's name; two of one name are told apart by their ids.
     pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
         self.with(|s| {

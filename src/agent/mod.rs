@@ -6,6 +6,7 @@
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; [`outputs`] writes the result |
 //! | `cache` | what was compiled elsewhere once is not compiled again |
+//! | `seek` | what another machine has made is had from there; who has what is told |
 //! | `desk` | drives the dispatcher, which says where our units go; `starts` does it, `submit` offers a unit to a peer |
 //! | `slots` | drives the intake, which says whose job may run here |
 //! | `session` | builds: what came of each one's units; room here for what is no compile |
@@ -43,6 +44,7 @@ mod phases;
 mod proofs;
 mod run;
 mod samples;
+mod seek;
 mod serve;
 mod session;
 mod share;
@@ -102,6 +104,8 @@ pub struct Agent {
     records: Mutex<Records>,
     /// Results that are kept.
     cache: cache::Cache,
+    /// Who has which results.
+    whereto: seek::Whereto,
     links: Links,
     pulse: local::Pulse,
     /// This machine's own units, and where they are.

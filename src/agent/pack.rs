@@ -131,6 +131,12 @@ impl Packer {
         Ok(())
     }
 
+    /// Takes what is whole blobs or frames as they go over the wire.
+    pub(super) fn packed(&mut self, wire: &[u8]) -> Result<(), PackError> {
+        self.piece.extend_from_slice(wire);
+        self.hand_over(PIECE_BYTES)
+    }
+
     /// Packs so many bytes of a file, without holding more than a block of it.
     pub(super) fn file(&mut self, mut file: File, size: u64) -> Result<(), PackError> {
         let mut block = Vec::with_capacity(stream::BLOCK_BYTES);

@@ -308,6 +308,7 @@ async fn greeted(
         Keep::New => {}
     }
     agent.links.insert(link.clone());
+    agent.whereto.members_changed();
     agent.slots(|intake, _| intake.client(peer, host_tag));
     agent.desk(|dispatcher, now| {
         dispatcher.connected(now, peer, link.conn.rtt_us());
@@ -325,6 +326,7 @@ async fn greeted(
     stand(agent, &link, sender, receiver, outbox).await;
     tracing::info!("disconnected: {}", link.name());
     if agent.links.remove(&link) {
+        agent.whereto.members_changed();
         agent.slots(|intake, _| intake.left(peer));
         agent.desk(|dispatcher, now| dispatcher.lost(now, peer));
     }
@@ -380,6 +382,7 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
             Ok(Control::Grant(grant)) => link.granted(grant),
             Ok(Control::Wanted(wanted)) => super::take::wanted(agent, link, wanted).await,
             Ok(Control::Arrival(arrival)) => agent.arrival(link, arrival),
+            Ok(Control::Held(keys)) => agent.whereto.held(link.peer, &keys),
             Ok(Control::Leaving) => {
                 let load = mesh_proto::message::Load {
                     closed: Some(mesh_proto::message::Closed::Leaving),

@@ -77,6 +77,15 @@ impl Records {
         self.counters.mirror_misses = misses;
     }
 
+    /// A result was had from another machine, or, with `joined`, as soon as it had been compiled for another unit.
+    pub fn had_elsewhere(&mut self, joined: bool) {
+        if joined {
+            self.counters.cache_hits_joined += 1;
+        } else {
+            self.counters.cache_hits_mesh += 1;
+        }
+    }
+
     /// A result was looked for in vain.
     pub fn not_in_cache(&mut self) {
         self.counters.cache_misses += 1;

@@ -166,6 +166,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(publish(agent.clone())),
         tokio::spawn(housekeep(agent.clone())),
         tokio::spawn(super::cache::count(agent.clone())),
+        tokio::spawn(super::seek::tell(agent.clone())),
     ];
     tokio::select! {
         _ = terminate.recv() => {}
@@ -269,6 +270,7 @@ async fn make(
         temporaries: Temporaries::sweep(&places.runtime),
         records: Mutex::new(Records::default()),
         cache: super::cache::Cache::open(&places.cache, &config),
+        whereto: super::seek::Whereto::default(),
         links: Links::default(),
         pulse,
         desk: super::desk::Desk::open(&places.cache),

@@ -1,12 +1,12 @@
 //! Runs jobs for peers (DO).
 
 use super::{
-    Agent,
+    Agent, cache,
     fetch::{self, Incoming},
     give,
     link::Link,
-    pack::{self, PackError},
-    share,
+    pack::{self, PackError, Packer},
+    seek, share,
     slots::Place,
     take,
 };
@@ -14,7 +14,7 @@ use crate::{
     compiler::invocation::Family,
     net::{
         channel::{Receiver, Sender},
-        stream::StreamError,
+        stream::{self, StreamError},
     },
     sandbox::SandboxError,
     sched::{dispatch::Dispatcher, guest::Terms},
@@ -28,7 +28,8 @@ use crate::{
 use mesh_proto::{
     exchange::provider::Provider,
     frame,
-    job::{Job, Refusal},
+    job::{Exit, Job, Outcome, Refusal},
+    key::ActionKey,
     limits,
     message::{Answer, Closed, Load, Offer, StreamHead},
     toolchain::{Fingerprint, Manifest},
@@ -42,6 +43,8 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 /// A stream must say what it is for within this time.
 const HEAD_TIME: Duration = Duration::from_secs(3);
+/// Outputs that are larger together are not kept where they were made, bytes.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// Numbers of jobs beyond two for each slot: samples, and second starts of this machine's own units.
 const NUMBERS_SPARE: u32 = 16;
 
@@ -202,6 +205,12 @@ async fn stream(
             }
             return Ok(None);
         }
+        StreamHead::Seek(seek) => {
+            if let Err(e) = seek::answer(agent, link, seek, out).await {
+                tracing::debug!("{} did not get a result: {e}", link.name());
+            }
+            return Ok(None);
+        }
         StreamHead::Toolchain(get) => {
             if let Err(e) = give::give(agent, link, get, out, inp).await {
                 tracing::debug!("{} did not get a whole compiler: {e}", link.name());
@@ -233,11 +242,15 @@ async fn stream(
             tracing::debug!("a job of {} was refused: {refusal}", link.name());
             out.send(&Answer::Refused(refusal), limits::FRAME_BYTES_MAX).await?;
         }
-        Ok(ran) => {
+        Ok((ran, key)) => {
             let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
-            let done = frame::encode(&Answer::Done(Box::new(ran.outcome)), most)?;
-            let sent = pack::send(&mut out, done, move |packer| {
-                ran.files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Content)?))
+            let answer = Answer::Done(Box::new(ran.outcome));
+            let done = frame::encode(&answer, most)?;
+            let Answer::Done(outcome) = answer else { return Err(StreamError::Finished) };
+            let (files, sending) = (ran.files, agent.clone());
+            let sent = pack::send(&mut out, done, move |packer| match key {
+                Some(key) if outcome.exit == Exit::Code(0) => send_and_keep(&sending, packer, files, key, *outcome),
+                _ => files.into_iter().try_for_each(|file| packer.blob(&read_all(file).map_err(StreamError::Content)?)),
             });
             sent.await.map_err(|error| match error {
                 PackError::Stream(error) => error,
@@ -248,6 +261,35 @@ async fn stream(
     out.finish();
     drop(answering);
     Ok(Some(whole))
+}
+
+/// Sends the outputs and this machine's word on them, and keeps both; blocking.
+fn send_and_keep(
+    agent: &Arc<Agent>,
+    packer: &mut Packer,
+    files: Vec<std::fs::File>,
+    key: ActionKey,
+    outcome: Outcome,
+) -> Result<(), PackError> {
+    let receipt = seek::receipt(agent, &key, &outcome, crate::host::wall_ms());
+    let keeps = agent.cache.keeps() && outcome.outputs.iter().map(|o| o.size).sum::<u64>() <= KEPT_BYTES_MAX;
+    let mut packed = Vec::new();
+    for file in files {
+        let bytes = read_all(file).map_err(StreamError::Content)?;
+        if keeps {
+            let mut wire = Vec::new();
+            stream::pack_blob(&bytes, &mut wire)?;
+            packer.packed(&wire)?;
+            packed.push(wire);
+        } else {
+            packer.blob(&bytes)?;
+        }
+    }
+    packer.packed(&frame::encode(&receipt, limits::FRAME_BYTES_MAX).map_err(StreamError::from)?)?;
+    if keeps {
+        cache::put_now(agent, *cache::keep_made(key, outcome, packed, receipt));
+    }
+    Ok(())
 }
 
 fn read_all(mut file: std::fs::File) -> std::io::Result<Vec<u8>> {
@@ -300,7 +342,7 @@ async fn job(
     offer: Offer,
     (out, inp): (&mut Sender, &mut Receiver),
     place: &mut Place,
-) -> Result<Result<Ran, Refusal>, StreamError> {
+) -> Result<Result<(Ran, Option<ActionKey>), Refusal>, StreamError> {
     let began = Instant::now();
     let fingerprint = offer.job.toolchain;
     let Some(toolchain) = toolchain(agent, server, fingerprint).await else {
@@ -318,6 +360,9 @@ async fn job(
     let waited = place.slot().await;
     let Some(slot) = server.slot() else { return Ok(Err(Refusal::Busy)) };
     let crowd_percent = agent.crowd_percent();
+    // What is signed is what was run: worked out of what this machine has, and nothing that the client says of it.
+    let entries = || provider.entries().cloned().collect();
+    let key = offer.signed.then(|| cache::key_of(&offer.job, &toolchain.manifest, entries()));
     let order = OwnedOrder {
         closure: provider.numbered().collect(),
         toolchain: toolchain.manifest,
@@ -335,6 +380,6 @@ async fn job(
         let usage = &mut ran.outcome.usage;
         usage.stage_us += staged;
         (usage.wait_us, usage.crowd_percent) = (waited, crowd_percent);
-        ran
+        (ran, key)
     }))
 }

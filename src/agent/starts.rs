@@ -18,6 +18,7 @@ use crate::{
 };
 use mesh_proto::{
     closure::Node,
+    exchange::results::Receipt,
     job::{Exit, Job, Outcome, Refusal},
     peer::PeerId,
 };
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// What came of a unit that went out.
 pub(super) enum Came {
     /// A compiler ended by itself.
-    Back(Back),
+    Back(Box<Back>),
     /// The launcher compiles it; the ticket holds its slot.
     Here { reason: Reason, fallback: bool, why: Why },
     /// It is not to go out any more, for this reason; nothing holds a slot for it.
@@ -43,6 +44,8 @@ pub(super) struct Back {
     pub(super) bytes: Vec<Vec<u8>>,
     /// The same as they came over the wire; may be empty.
     pub(super) packed: Vec<Vec<u8>>,
+    /// What the machine that made it has signed.
+    pub(super) receipt: Option<Receipt>,
     pub(super) why: Why,
     /// How often it was started.
     pub(super) starts: u32,
@@ -84,6 +87,8 @@ pub(super) struct Going<'a> {
     pub(super) job: &'a Job,
     pub(super) closure: &'a Closure,
     pub(super) toolchain: &'a Arc<Toolchain>,
+    /// Its result will be kept.
+    pub(super) keeps: bool,
 }
 
 /// Does what the desk says until the unit has come back or stays here. What failed on the way is added to `note`.
@@ -143,7 +148,7 @@ fn offer<'a>(
 ) -> Option<Start<'a>> {
     let link = agent.links.get(peer)?;
     let there = link.clone();
-    let runs = async move { submit::submit(agent, &there, going.job, going.closure, memory_kib).await };
+    let runs = async move { submit::submit(agent, &there, (going.job, going.closure), memory_kib, going.keeps).await };
     Some(Start { attempt, link: Some(link), why, runs: Box::pin(runs) })
 }
 
@@ -172,10 +177,10 @@ fn ended(
             }
             stays(Reason::IllegalInstruction)
         }
-        Ok(submit::Ran { outcome, bytes, packed }) => {
+        Ok(submit::Ran { outcome, bytes, packed, receipt }) => {
             let end = if outcome.exit == Exit::Code(0) { End::Done(outcome.usage) } else { End::Void };
             ticket.ended(attempt, end);
-            Some(Came::Back(Back { link, outcome, bytes, packed, why, starts }))
+            Some(Came::Back(Box::new(Back { link, outcome, bytes, packed, receipt, why, starts })))
         }
         Err(SubmitError::Changed) => stays(Reason::Changing),
         Err(SubmitError::Violation(violation)) => {
@@ -234,7 +239,7 @@ async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
             file.read_to_end(&mut bytes).map(|_| bytes)
         };
         let bytes: std::io::Result<Vec<Vec<u8>>> = ran.files.into_iter().map(read).collect();
-        bytes.map(|bytes| submit::Ran { outcome: ran.outcome, bytes, packed: Vec::new() })
+        bytes.map(|bytes| submit::Ran { outcome: ran.outcome, bytes, packed: Vec::new(), receipt: None })
     });
     read.await.ok().and_then(Result::ok).ok_or(failed(Refusal::Collect))
 }

@@ -19,6 +19,7 @@ use mesh_proto::{
     exchange::{
         Violation,
         requester::{Requester, Step},
+        results::Receipt,
     },
     job::{Exit, Job, Outcome},
     key::Keyed,
@@ -44,6 +45,8 @@ pub(super) struct Ran {
     pub(super) bytes: Vec<Vec<u8>>,
     /// The same as they came over the wire; empty if that is of no use to anybody.
     pub(super) packed: Vec<Vec<u8>>,
+    /// What the machine that made it has signed.
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// Why there is no outcome.
@@ -86,13 +89,14 @@ fn read(entry: &Entry) -> Option<Vec<u8>> {
     (Digest::of(&bytes) == file.digest).then_some(bytes)
 }
 
-/// Offers `job`, which should need so much memory at most (KiB; 0 if nobody knows), on `link`. Dropping the future cancels the job there.
+/// Offers `job`, which should need so much memory at most (KiB; 0 if nobody knows), on `link`; `signed`: its result will be kept.
+/// Dropping the future cancels the job there.
 pub(super) async fn submit(
     agent: &Arc<Agent>,
     link: &Link,
-    job: &Job,
-    closure: &Closure,
+    (job, closure): (&Job, &Closure),
     memory_kib: u64,
+    signed: bool,
 ) -> Result<Ran, SubmitError> {
     let named = link.name_closure(closure, &agent.retired, &agent.links).await?;
     let mut claimed = named.claimed;
@@ -100,7 +104,7 @@ pub(super) async fn submit(
     let wall = Duration::from_millis(job.wall_ms_max) + ANSWER_SLACK;
     let mut machine = Requester::new(named.entries, job.output_dirs.clone());
     let (batches, closure, sources) = (named.batches, &named.set, &named.sources);
-    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources, memory_kib });
+    let offer = OfferedJob::Job(OfferedParts { job, batches, closure, sources, memory_kib, signed });
     sender.send(&offer, limits::FRAME_BYTES_MAX).await?;
     loop {
         let answer: Answer = receiver.receive(limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX, wall).await?;
@@ -113,8 +117,13 @@ pub(super) async fn submit(
             Step::Refused(refusal) => return Err(SubmitError::Failed(Failure::Refused(refusal))),
             Step::Receive(outcome) => {
                 claimed.keep();
-                let (bytes, packed) = receive(&mut receiver, &outcome, agent.cache.keeps()).await?;
-                return Ok(Ran { outcome: *outcome, bytes, packed });
+                let (bytes, packed) = receive(&mut receiver, &outcome, signed).await?;
+                let receipt = if signed && outcome.exit == Exit::Code(0) {
+                    Some(receiver.receive(limits::FRAME_BYTES_MAX, OUTPUT_TIME).await?)
+                } else {
+                    None
+                };
+                return Ok(Ran { outcome: *outcome, bytes, packed, receipt });
             }
         }
     }

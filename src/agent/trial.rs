@@ -240,7 +240,7 @@ impl<'a> Trial<'a> {
         let Some(link) = self.agent.links.matching(&self.tried.fingerprint).into_iter().next() else {
             return Err(Failure::Nowhere);
         };
-        let submitted = self.runtime.block_on(submit::submit(self.agent, &link, job, closure, 0));
+        let submitted = self.runtime.block_on(submit::submit(self.agent, &link, (job, closure), 0, false));
         let submit::Ran { outcome, .. } =
             submitted.map_err(|_| Failure::NotNow(format!("{} did not compile a sample", link.name())))?;
         Ok(outcome)

@@ -484,6 +484,12 @@ impl Dispatcher {
         self.ledger.running()
     }
 
+    /// How long a unit is expected to take here, microseconds.
+    #[must_use]
+    pub fn expects_us(&self, toolchain: &Fingerprint, work: &Work) -> u64 {
+        choose::time(self.history.predict(work).cost_us, self.here_speed(toolchain))
+    }
+
     /// Whether any unit is under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -11,6 +11,7 @@
 //! | [`guest`] | on what terms the owner lends the machine now |
 //! | [`ledger`], [`share`] | cores and memory, and who gets how much of them |
 //! | [`tokens`] | how many compilers a build may start at once, and how its tool is told |
+//! | [`whereabouts`] | which member knows who has a result |
 //! | [`lend`] | which compilers of others are kept here |
 
 pub mod breaker;
@@ -26,3 +27,4 @@ pub mod retry;
 pub mod share;
 pub mod speed;
 pub mod tokens;
+pub mod whereabouts;

@@ -16,6 +16,7 @@ use mesh_proto::{
     digest::Digest,
     job::{Exit, Outcome},
     key::ActionKey,
+    membership::Signature,
     peer::PeerId,
 };
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ use std::{
 };
 
 /// How every file begins; the last byte is the format's version.
-const MARK: [u8; 8] = *b"meshres\x01";
+const MARK: [u8; 8] = *b"meshres\x02";
 /// Mark, digest and length of the head, bytes.
 const FRONT_BYTES: usize = MARK.len() + DIGEST_BYTES + LENGTH_BYTES;
 const DIGEST_BYTES: usize = 32;
@@ -60,8 +61,10 @@ pub struct Kept {
     pub outcome: Outcome,
     /// The outputs' bytes, in their order, packed as for the wire.
     pub packed: Vec<Vec<u8>>,
-    /// When it ended, milliseconds since 1970.
+    /// When it ended, milliseconds since 1970, by that machine's clock.
     pub made_ms: u64,
+    /// What that machine signed of it ([`mesh_proto::exchange::results::Receipt`]), if it did.
+    pub signature: Option<Signature>,
 }
 
 /// All of an entry but the outputs' bytes.
@@ -72,6 +75,7 @@ struct Head {
     outcome: Outcome,
     packed_bytes: Vec<u32>,
     made_ms: u64,
+    signature: Option<Signature>,
 }
 
 /// The folder as a whole.
@@ -143,6 +147,24 @@ impl Results {
                 None
             }
         }
+    }
+
+    /// Whether there is an entry of an action, whole or not.
+    #[must_use]
+    pub fn has(&self, key: &ActionKey) -> bool {
+        self.path(key).exists()
+    }
+
+    /// The actions of which there are entries, so many at most.
+    #[must_use]
+    pub fn keys(&self, most: usize) -> Vec<ActionKey> {
+        let mut keys = Vec::new();
+        self.each(|_, key, _| {
+            if keys.len() < most {
+                keys.push(key);
+            }
+        });
+        keys
     }
 
     /// Keeps an entry, over one of the same action. That it could not be written is no error: there is none then.
@@ -368,6 +390,7 @@ fn encoded(kept: &Kept) -> Option<Vec<u8>> {
         outcome: kept.outcome.clone(),
         packed_bytes: kept.packed.iter().map(|packed| u32::try_from(packed.len())).collect::<Result<_, _>>().ok()?,
         made_ms: kept.made_ms,
+        signature: kept.signature,
     };
     let head = postcard::to_stdvec(&head).ok()?;
     let mut bytes = Vec::with_capacity(FRONT_BYTES + head.len() + body);
@@ -413,8 +436,8 @@ fn decoded(bytes: &[u8]) -> Option<Kept> {
         packed.push(one.to_vec());
         rest = others;
     }
-    let Head { key, executor, outcome, made_ms, .. } = head;
-    rest.is_empty().then_some(Kept { key, executor, outcome, packed, made_ms })
+    let Head { key, executor, outcome, made_ms, signature, .. } = head;
+    rest.is_empty().then_some(Kept { key, executor, outcome, packed, made_ms, signature })
 }
 
 #[cfg(test)]

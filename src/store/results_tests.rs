@@ -26,6 +26,7 @@ fn kept(name: &str, bytes: usize) -> Kept {
         },
         packed: vec![b"a:b".to_vec(), vec![9; bytes]],
         made_ms: 456,
+        signature: Some(Signature::new(&[5; 64])),
     }
 }
 

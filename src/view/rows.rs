@@ -246,7 +246,12 @@ pub fn cached(counters: &Counters) -> String {
     let looked = count(all, "unit");
     let mut line =
         format!("cached     {hits} of {looked} looked for ({percent} %), {bytes}: {saved} of compiling saved");
-    for (n, what) in [(counters.cache_not_written, "could not be written"), (counters.cache_damaged, "damaged")] {
+    for (n, what) in [
+        (counters.cache_hits_mesh, "kept by another machine"),
+        (counters.cache_hits_joined, "waited for"),
+        (counters.cache_not_written, "could not be written"),
+        (counters.cache_damaged, "damaged"),
+    ] {
         if n > 0 {
             line += &format!(", {n} {what}");
         }
@@ -407,6 +412,8 @@ pub fn counters_json(counters: &Counters) -> Value {
         "requests": counters.requests,
         "remote": counters.remote,
         "cache_hits": counters.cache_hits,
+        "cache_hits_mesh": counters.cache_hits_mesh,
+        "cache_hits_joined": counters.cache_hits_joined,
         "cache_misses": counters.cache_misses,
         "cache_bytes": counters.cache_bytes,
         "cache_saved_ms": counters.cache_saved_ms,

@@ -109,6 +109,10 @@ pub struct Counters {
     pub remote: u64,
     /// Units that were not compiled, because their result was kept.
     pub cache_hits: u64,
+    /// Of these, the ones that another machine had kept.
+    pub cache_hits_mesh: u64,
+    /// Of these, the ones that were being compiled for another unit, here or elsewhere.
+    pub cache_hits_joined: u64,
     /// Units of which a result was looked for in vain.
     pub cache_misses: u64,
     /// What the results held that were found, bytes.

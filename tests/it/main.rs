@@ -11,6 +11,7 @@
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `guest`     what a machine lends: modes, pauses, and jobs that give way to its owner
 //! - `proof`     a compiler that is not all that mesh knows of it
+//! - `seek`      what one machine had compiled, the others have; and whom they believe
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `ship`      compilers to machines that lack them
 //! - `toolchain` `mesh toolchain`: compared over the wire, sent on demand, removed
@@ -36,6 +37,7 @@ mod inputs;
 mod launcher;
 mod liar;
 mod proof;
+mod seek;
 mod share;
 mod ship;
 mod toolchain;

@@ -262,7 +262,7 @@ impl World {
         let sources = self.sources(m, conn, &fresh);
         self.see(Seen::Offered { request: id, peer });
         self.note("offered", [m, peer, usize::try_from(id).expect("few")]);
-        let offer = Offer { job, batches, closure: set, sources, memory_kib: 0 };
+        let offer = Offer { job, batches, closure: set, sources, memory_kib: 0, signed: false };
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         self.set_timer(m, id, WALL + ANSWER_SLACK);
     }

@@ -201,7 +201,14 @@ impl World {
         let namer = &self.machines[m].ends[&conn].namer;
         let (batches, mut numbers) = (namer.batches(), (0..namer.count().min(3)).collect());
         let job = job("lie.c", toolchain(0));
-        let mut offer = Offer { job, batches, closure: NumberSet::new(&mut numbers), sources: vec![], memory_kib: 0 };
+        let mut offer = Offer {
+            job,
+            batches,
+            closure: NumberSet::new(&mut numbers),
+            sources: vec![],
+            memory_kib: 0,
+            signed: false,
+        };
         change(&mut offer);
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
@@ -221,7 +228,8 @@ impl World {
             self.send(m, conn, names_stream, &batch);
         }
         let closure = NumberSet::new(&mut vec![number]);
-        let offer = Offer { job: job("lie.c", toolchain(0)), batches, closure, sources: vec![], memory_kib: 0 };
+        let offer =
+            Offer { job: job("lie.c", toolchain(0)), batches, closure, sources: vec![], memory_kib: 0, signed: false };
         let stream = self.net.open_stream(conn, side);
         self.send(m, conn, stream, &StreamHead::Job(Box::new(offer)));
         stream

@@ -13,6 +13,7 @@
 
 pub mod provider;
 pub mod requester;
+pub mod results;
 pub mod share;
 pub mod toolchain;
 

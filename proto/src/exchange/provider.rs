@@ -149,7 +149,14 @@ mod tests {
             wall_ms_max: 1,
             strict: false,
         };
-        Offer { job, batches: 0, closure: NumberSet::new(&mut numbers.to_vec()), sources: vec![], memory_kib: 0 }
+        Offer {
+            job,
+            batches: 0,
+            closure: NumberSet::new(&mut numbers.to_vec()),
+            sources: vec![],
+            memory_kib: 0,
+            signed: false,
+        }
     }
 
     fn names(entries: Vec<Entry>) -> Names {

@@ -44,6 +44,8 @@ fn desk() -> Snapshot {
             requests: 693,
             remote: 612,
             cache_hits: 40,
+            cache_hits_mesh: 12,
+            cache_hits_joined: 1,
             cache_misses: 120,
             cache_bytes: 3 << 20,
             cache_saved_ms: 83_000,
@@ -159,7 +161,7 @@ fn status_tells_what_is_lent_borrowed_and_compiled_here_and_why() {
     mode       share, as on every machine without a battery: lending 6 of 8 cores to tower · paused automatically 4× today (you were using it)
     borrowing  2 of 3 other machines connected, 25 slots free
     late       5 units, 3 second starts ended first; 0.4 % of all compile time was for nothing
-    cached     40 of 160 units looked for (25 %), 3.0 MiB: 83.00 s of compiling saved, 2 damaged
+    cached     40 of 160 units looked for (25 %), 3.0 MiB: 83.00 s of compiling saved, 12 kept by another machine, 1 waited for, 2 damaged
     compiled   693 units: 612 elsewhere (88 %), 81 here
                  44  NOT_COMPILE: The command does not compile one source to one object (it links, preprocesses or asks the compiler something).
                  25  PROBE: The command looks like a configure-time check, which is faster here.
