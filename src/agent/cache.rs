@@ -70,7 +70,7 @@ pub(super) struct Keep {
     /// What the machine that made it has signed.
     receipt: Option<Receipt>,
     /// Others wait for it.
-    _making: Option<Making>,
+    pub(super) making: Option<Making>,
 }
 
 impl Cache {
@@ -170,7 +170,7 @@ pub(super) fn take(agent: &Agent, unit: &Unit, kept: Kept) -> Option<(Had, Box<K
     let had = Had::new(unit, &kept, placed?, (began, cpu_us));
     let Kept { key, executor, outcome, packed, made_ms, signature } = kept;
     let receipt = signature.map(|signature| Receipt { executor, made_ms, signature });
-    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, _making: None })))
+    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, making: None })))
 }
 
 impl Had {
@@ -220,13 +220,13 @@ pub(super) fn keep(
         plain.clone_from(&back.bytes);
     }
     let receipt = back.receipt.filter(|receipt| receipt.executor == executor);
-    Some(Box::new(Keep { key, executor, outcome: back.outcome.clone(), packed, plain, receipt, _making: making }))
+    Some(Box::new(Keep { key, executor, outcome: back.outcome.clone(), packed, plain, receipt, making }))
 }
 
 /// What this machine has made for another one, to be kept here too.
 pub(super) fn keep_made(key: ActionKey, outcome: Outcome, packed: Vec<Vec<u8>>, receipt: Receipt) -> Box<Keep> {
     let (executor, receipt) = (receipt.executor, Some(receipt));
-    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, _making: None })
+    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, making: None })
 }
 
 /// Keeps a result, in the background.
@@ -243,7 +243,7 @@ pub(super) fn put(agent: &Arc<Agent>, keep: Box<Keep>) {
 
 /// Keeps a result; blocking.
 pub(super) fn put_now(agent: &Agent, keep: Keep) {
-    let Keep { key, executor, outcome, mut packed, plain, receipt, _making } = keep;
+    let Keep { key, executor, outcome, mut packed, plain, receipt, making } = keep;
     for bytes in &plain {
         let mut wire = Vec::new();
         if stream::pack_blob(bytes, &mut wire).is_err() {
@@ -257,6 +257,8 @@ pub(super) fn put_now(agent: &Agent, keep: Keep) {
         results.put(&Kept { key, executor, outcome, packed, made_ms, signature });
         seek::kept(agent, key);
     }
+    // Who waited for it finds it now.
+    drop(making);
 }
 
 /// Takes stock of what earlier agents kept, when this one has begun.
