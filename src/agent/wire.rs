@@ -8,7 +8,7 @@ pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{
     reason::Reason,
     sched::guest::Mode,
-    view::snapshot::{ArrivalRow, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
+    view::snapshot::{ArrivalRow, Files, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
 };
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,16 @@ pub enum Ask {
     Mode {
         /// How it is lent from now on; as it is if `None`.
         change: Option<ModeChange>,
+    },
+    /// Write down what was counted, where those who look read it.
+    Count {
+        /// Begin at zero instead.
+        zero: bool,
+    },
+    /// What came of each source's units, as far as units are remembered.
+    Files {
+        /// Of those that ended then or later, milliseconds since 1970.
+        since_ms: u64,
     },
 }
 
@@ -244,4 +254,6 @@ pub enum Tell {
     Leased,
     /// What runs now, the oldest first.
     Jobs(Vec<JobRow>),
+    /// What came of each source's units.
+    Files(Files),
 }
