@@ -218,12 +218,12 @@ mod tests {
         let odd = minute(7, &[("peer.my tower=%\n", 3), ("peer.工作站", u64::MAX), ("requests", 1)]);
         let text = line(&odd);
         assert_eq!(text.lines().count(), 1);
-        assert_eq!(read(text.as_bytes()), [odd.clone()]);
+        assert_eq!(read(text.as_bytes()), std::slice::from_ref(&odd));
         for cut in 0..text.len() - 1 {
             assert_eq!(read(&text.as_bytes()[..cut]), [], "{cut}");
             // The next agent begins a new line.
             let both = [&text.as_bytes()[..cut], b"\n", text.as_bytes()].concat();
-            assert_eq!(read(&both), [odd.clone()], "{cut}");
+            assert_eq!(read(&both), std::slice::from_ref(&odd), "{cut}");
         }
         for garbage in
             ["", "\n", " .\n", "x a=1 .\n", "1 a .\n", "1 a=-1 .\n", "1 a=1\n", "1 a%00=1 .\n", "1 %110000=1 .\n"]

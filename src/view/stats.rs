@@ -10,6 +10,9 @@ use super::{
 use crate::reason::Reason;
 use serde_json::{Value, json};
 
+/// What is said of a code that another version of mesh knows.
+const UNKNOWN: &str = "This version of mesh does not know why.";
+
 /// What was counted, and in what time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -54,7 +57,7 @@ pub fn summary(stats: &Stats) -> String {
     }
     let percent = elsewhere * 100 / all;
     out += &format!("compiled   {}: {elsewhere} elsewhere ({percent} %), {here} here\n", count(all, "unit"));
-    out += &reasons(&stats.below("local."));
+    out += &lines(&stats.below("local."), reason_text);
     for (name, what) in [
         ("asked_compiler", "for which the compiler was asked for its own list of inputs"),
         ("hedges", "started a second time because they were late"),
@@ -77,9 +80,8 @@ fn cache(stats: &Stats) -> String {
     let (hits, misses) = (stats.of("cache_hits"), stats.of("cache_misses"));
     let (mesh, joined) = (stats.of("cache_hits_mesh"), stats.of("cache_hits_joined"));
     let mut out = String::new();
-    if hits + misses > 0 {
+    if let Some(percent) = (hits * 100).checked_div(hits + misses) {
         let local = hits.saturating_sub(mesh + joined);
-        let percent = hits * 100 / (hits + misses);
         out += &format!("hits       {hits} ({percent} %), {} read", time::size(stats.of("cache_bytes")));
         out +=
             &format!(": {} of compiling saved\n", time::milliseconds(stats.of("cache_saved_ms").saturating_mul(1000)));
@@ -99,9 +101,7 @@ fn cache(stats: &Stats) -> String {
     let uncacheable = stats.below("uncacheable.");
     if !uncacheable.is_empty() {
         out += &format!("not kept   {}\n", count(uncacheable.iter().map(|(_, n)| n).sum(), "unit"));
-        for (code, n) in uncacheable {
-            out += &format!("{n:>15}  {}: {}\n", sanitised(code), uncacheable_text(code));
-        }
+        out += &lines(&uncacheable, uncacheable_text);
     }
     for (name, what) in [("cache_not_written", "could not be written"), ("cache_damaged", "damaged and removed")] {
         let n = stats.of(name);
@@ -112,17 +112,18 @@ fn cache(stats: &Stats) -> String {
     out
 }
 
-fn reasons(all: &[(&str, u64)]) -> String {
-    all.iter().map(|(code, n)| format!("{n:>15}  {}: {}\n", sanitised(code), reason_text(code))).collect()
+/// A line for each count of a code.
+fn lines(all: &[(&str, u64)], text: impl Fn(&str) -> &'static str) -> String {
+    all.iter().map(|(code, n)| format!("{n:>15}  {}: {}\n", sanitised(code), text(code))).collect()
 }
 
 /// The counts may have been written by another version of mesh.
 fn reason_text(code: &str) -> &'static str {
-    Reason::ALL.iter().find(|reason| reason.code() == code).map_or("", |reason| reason.text())
+    Reason::ALL.iter().find(|reason| reason.code() == code).map_or(UNKNOWN, |reason| reason.text())
 }
 
 fn uncacheable_text(code: &str) -> &'static str {
-    Uncacheable::ALL.iter().find(|why| why.code() == code).map_or("", |why| why.text())
+    Uncacheable::ALL.iter().find(|why| why.code() == code).map_or(UNKNOWN, |why| why.text())
 }
 
 /// A row for each machine that has compiled a unit of this one's.
@@ -257,14 +258,51 @@ mod tests {
 
     #[test]
     fn the_summary_says_what_was_had_from_where_and_why_not() {
-        insta::assert_snapshot!(summary(&stats()), @"");
-        insta::assert_snapshot!(summary(&Stats::default()), @"");
+        insta::assert_snapshot!(summary(&stats()), @r"
+        since      2 h 5 min ago
+        requests   900
+        hits       200 (25 %), 9.0 MiB read: 83.00 s of compiling saved
+                    187  kept here
+                     12  kept by another machine
+                      1  waited for while they were compiled for another unit
+        misses     600
+        kept       590 results, 30 MiB
+        not kept   13 units
+                      9  FLAGS: An option makes the object depend on chance or on the time.
+                      3  TIME: The source uses the time of its compilation (__DATE__, __TIME__ or __TIMESTAMP__).
+                      1  NEWER?: This version of mesh does not know why.
+                   1 result damaged and removed
+        compiled   700 units: 612 elsewhere (87 %), 88 here
+                     84  PROBE: The command looks like a configure-time check, which is faster here.
+                      4  STDIN: The source is read from standard input.
+        lent       2 jobs done for others, 0 refused or not finished
+        ");
+        insta::assert_snapshot!(summary(&Stats::default()), @r"
+        since      just now
+        requests   0
+        compiled   nothing
+        ");
     }
 
     #[test]
     fn by_machine_by_reason_and_by_file_are_tables() {
-        insta::assert_snapshot!(by_peer(&stats()), @"");
-        insta::assert_snapshot!(by_reason(&stats()), @"");
+        insta::assert_snapshot!(by_peer(&stats()), @r"
+        since      2 h 5 min ago
+        MACHINE       UNITS
+        tower           400
+        nas             212
+        this machine     88
+        ");
+        insta::assert_snapshot!(by_reason(&stats()), @r"
+        since      2 h 5 min ago
+        UNITS  COMPILED HERE  WHY
+           84  PROBE          The command looks like a configure-time check, which is faster here.
+            4  STDIN          The source is read from standard input.
+        UNITS  NOT KEPT  WHY
+            9  FLAGS     An option makes the object depend on chance or on the time.
+            3  TIME      The source uses the time of its compilation (__DATE__, __TIME__ or __TIMESTAMP__).
+            1  NEWER?    This version of mesh does not know why.
+        ");
         let row =
             |source: &str, ms, reason| FileRow { source: source.into(), units: 2, elsewhere: 1, cached: 1, ms, reason };
         let files = Files {
@@ -274,7 +312,14 @@ mod tests {
             forgotten: true,
         };
         let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-        insta::assert_snapshot!(by_file(&stats(), &files, shown), @"");
+        insta::assert_snapshot!(by_file(&stats(), &files, shown), @r"
+        since      2 h 5 min ago
+          TIME  UNITS  ELSEWHERE  KEPT  LAST HERE  SOURCE
+        4.82 s      2          1     1  -          /src/a.c
+         12 ms      2          1     1  PROBE      /src/b?.c
+        and 1 source that took less time
+        units are remembered since 1 h 0 min ago only
+        ");
         let later = Stats { since_ms: 1_767_230_000_000, ..stats() };
         assert!(!by_file(&later, &files, shown).contains("remembered"));
         let said = json(&stats(), Some(&files));
