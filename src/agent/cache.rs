@@ -15,6 +15,7 @@ use super::{
 use crate::{
     compiler,
     config::{CacheUse, Config},
+    env::Keeping,
     host::wall_ms,
     net::stream::{self, Packed},
     store::results::{Kept, Results, Stats},
@@ -117,12 +118,12 @@ impl Cache {
 pub(super) fn key(agent: &Agent, unit: &Unit) -> Option<ActionKey> {
     agent.cache.results.as_ref()?;
     let toolchain = unit.toolchain();
-    let why = if unit.closure.timestamped {
-        Some(Uncacheable::Time)
-    } else if !compiler::is_reproducible(&unit.job.argv, toolchain.family) {
-        Some(Uncacheable::Flags)
-    } else {
-        None
+    let why = match unit.keeping() {
+        Keeping::Off => Some(Uncacheable::Asked),
+        Keeping::Ccache => Some(Uncacheable::Ccache),
+        _ if unit.closure.timestamped => Some(Uncacheable::Time),
+        _ if !compiler::is_reproducible(&unit.job.argv, toolchain.family) => Some(Uncacheable::Flags),
+        Keeping::Settings | Keeping::Read => None,
     };
     if let Some(why) = why {
         agent.records().uncacheable(why);

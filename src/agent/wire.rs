@@ -6,6 +6,7 @@
 
 pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{
+    env::Keeping,
     reason::Reason,
     sched::guest::Mode,
     view::snapshot::{ArrivalRow, Files, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
@@ -177,6 +178,8 @@ pub struct Request {
     pub prefer: Option<String>,
     /// `MESH_SESSION`: the build that it belongs to; 0 for none. It goes no further than the agent.
     pub session: u64,
+    /// What becomes of its result.
+    pub keeping: Keeping,
 }
 
 /// A build, as far as its agent knows it.

@@ -166,13 +166,13 @@ pub enum Uncacheable {
     Flags,
     /// The launcher was told so.
     Asked,
-    /// The launcher was started by a program that keeps results itself.
-    Kept,
+    /// The launcher was started by ccache, which keeps the result itself.
+    Ccache,
 }
 
 impl Uncacheable {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Time, Self::Flags, Self::Asked, Self::Kept];
+    pub const ALL: &[Self] = &[Self::Time, Self::Flags, Self::Asked, Self::Ccache];
 
     /// As in JSON, for ever.
     #[must_use]
@@ -181,7 +181,7 @@ impl Uncacheable {
             Self::Time => "TIME",
             Self::Flags => "FLAGS",
             Self::Asked => "ASKED",
-            Self::Kept => "KEPT",
+            Self::Ccache => "CCACHE",
         }
     }
 
@@ -192,7 +192,7 @@ impl Uncacheable {
             Self::Time => "The source uses the time of its compilation (__DATE__, __TIME__ or __TIMESTAMP__).",
             Self::Flags => "An option makes the object depend on chance or on the time.",
             Self::Asked => "MESH_CACHE=off was set for the compile.",
-            Self::Kept => "The compile was run by ccache or sccache, which keeps the result itself.",
+            Self::Ccache => "ccache ran the compile, and keeps the result itself (MESH_CACHE=on: mesh keeps it too).",
         }
     }
 }
