@@ -445,3 +445,7 @@ fn decoded(bytes: &[u8]) -> Option<Kept> {
 #[cfg(test)]
 #[path = "results_tests.rs"]
 mod tests;
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "results_many_tests.rs"]
+mod many_tests;

@@ -7,7 +7,7 @@ use mesh_proto::{
 };
 use proptest::prelude::*;
 
-fn kept(name: &str, bytes: usize) -> Kept {
+pub(super) fn kept(name: &str, bytes: usize) -> Kept {
     let path = |end: &str| AbsPath::new(format!("/w/{name}.{end}")).unwrap();
     let output = |end: &str, size: usize| Output {
         path: path(end),
