@@ -15,9 +15,11 @@ use super::{
 use crate::{
     compiler,
     config::{CacheUse, Config},
+    env::Keeping,
     host::wall_ms,
     net::stream::{self, Packed},
     store::results::{Kept, Results, Stats},
+    view::snapshot::Uncacheable,
 };
 use mesh_proto::{
     closure::Entry,
@@ -116,7 +118,15 @@ impl Cache {
 pub(super) fn key(agent: &Agent, unit: &Unit) -> Option<ActionKey> {
     agent.cache.results.as_ref()?;
     let toolchain = unit.toolchain();
-    if unit.closure.timestamped || !compiler::is_reproducible(&unit.job.argv, toolchain.family) {
+    let why = match unit.keeping() {
+        Keeping::Off => Some(Uncacheable::Asked),
+        Keeping::Ccache => Some(Uncacheable::Ccache),
+        _ if unit.closure.timestamped => Some(Uncacheable::Time),
+        _ if !compiler::is_reproducible(&unit.job.argv, toolchain.family) => Some(Uncacheable::Flags),
+        Keeping::Settings | Keeping::Read => None,
+    };
+    if let Some(why) = why {
+        agent.records().uncacheable(why);
         return None;
     }
     Some(ActionKey::of(&unit.job, unit.closure.keyed(), has_programs(&toolchain.manifest)))
@@ -254,7 +264,10 @@ pub(super) fn put_now(agent: &Agent, keep: Keep) {
     if let Some(results) = &agent.cache.results {
         let made_ms = receipt.map_or_else(wall_ms, |receipt| receipt.made_ms);
         let signature = receipt.map(|receipt| receipt.signature);
-        results.put(&Kept { key, executor, outcome, packed, made_ms, signature });
+        let bytes = packed.iter().map(Vec::len).sum::<usize>() as u64;
+        if results.put(&Kept { key, executor, outcome, packed, made_ms, signature }) {
+            agent.records().kept(bytes);
+        }
         seek::kept(agent, key);
     }
     // Who waited for it finds it now.

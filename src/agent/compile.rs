@@ -21,6 +21,7 @@ use crate::{
         plan::{self, Language, Plan},
         response,
     },
+    env::Keeping,
     inputs::{
         Closure, Tick, Want,
         ask::{self, Question, Rung},
@@ -100,6 +101,16 @@ impl Unit {
     /// The launcher's file creation mask.
     pub(super) fn umask(&self) -> u32 {
         self.view.request.umask
+    }
+
+    /// What the launcher says of its result.
+    pub(super) fn keeping(&self) -> Keeping {
+        self.view.request.keeping
+    }
+
+    /// Whether its result is to be kept.
+    fn is_kept(&self, agent: &Agent) -> bool {
+        self.key.is_some() && agent.cache.keeps() && self.keeping() != Keeping::Read
     }
 
     /// Whether the plan says that the compiler makes a file of this path.
@@ -250,7 +261,7 @@ async fn go(
         Some(key) => {
             let expected_us = agent.desk.look(|all| all.expects_us(&unit.toolchain().fingerprint, &unit.work));
             let expected = Duration::from_micros(expected_us);
-            let making = if agent.cache.keeps() { agent.whereto.makes(key) } else { None };
+            let making = if unit.is_kept(agent) { agent.whereto.makes(key) } else { None };
             let inquiry = Inquiry::of(agent, key, expected, making.is_some());
             let patience = inquiry.patience;
             let ask = async {
@@ -288,7 +299,7 @@ async fn go(
     if back.outcome.exit != Exit::Code(0) {
         return Err(Reason::CompileError.into());
     }
-    let keep = cache::keep(agent, unit.key, &mut back, making);
+    let keep = cache::keep(agent, unit.key.filter(|_| unit.is_kept(agent)), &mut back, making);
     let placing = agent.clone();
     let placed =
         tokio::task::spawn_blocking(move || measured(|| place(&placing, &unit, back.outcome, back.bytes))).await;
@@ -315,7 +326,10 @@ async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, 
     let kept = seek::follow(agent, lead, key, expected).await;
     let (placing, unit) = (agent.clone(), unit.clone());
     let placed = tokio::task::spawn_blocking(move || match kept {
-        Some(kept) => cache::take(&placing, &unit, kept).map(|(had, keep)| (had, Some(keep))),
+        Some(kept) => {
+            let keeps = unit.is_kept(&placing);
+            cache::take(&placing, &unit, kept).map(|(had, keep)| (had, Some(keep).filter(|_| keeps)))
+        }
         None if is_here => cache::look(&placing, &unit).map(|had| (had, None)),
         None => None,
     });
@@ -578,7 +592,7 @@ async fn run_remotely(
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
     let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask, &record.source));
-    let keeps = unit.key.is_some() && agent.cache.keeps();
+    let keeps = unit.is_kept(agent);
     let going = Going { job, closure: &unit.closure, toolchain, keeps };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;
     phases.ended("remote", None);

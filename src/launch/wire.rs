@@ -3,7 +3,7 @@
 //! The agent's side of the same frames is `agent::wire` with postcard, which needs what a freestanding program does not
 //! have. The tests below hold the two together: equal bytes for any request, equal meaning for any answer.
 
-use crate::reason::Reason;
+use crate::{env::Keeping, reason::Reason};
 
 /// Bytes of a frame's length prefix, little-endian.
 pub const HEADER_BYTES: usize = 4;
@@ -47,6 +47,8 @@ pub struct Request<'a, A> {
     pub prefer: Option<&'a str>,
     /// `MESH_SESSION`; 0 for none.
     pub session: u64,
+    /// What becomes of its result.
+    pub keeping: Keeping,
 }
 
 /// A buffer that is filled from the front; what does not fit leaves it marked as too small.
@@ -113,6 +115,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
             out.bytes(name.as_bytes());
         }
         out.number(self.session);
+        out.number(self.keeping as u64);
         let (used, fits) = (out.used, out.fits);
         let payload = used - HEADER_BYTES;
         let header = u32::try_from(payload).ok().filter(|_| fits && payload <= ASK_BYTES_MAX)?.to_le_bytes();
@@ -270,8 +273,10 @@ mod tests {
     fn any_request() -> impl Strategy<Value = wire::Request> {
         let words = (any_bytes(), proptest::collection::vec(any_bytes(), 0..200), any_bytes(), any_pairs());
         let rest = (any::<u32>(), any::<bool>(), any::<Option<(u16, u16)>>(), any::<[(u64, u64); 3]>());
-        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>());
-        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session))| wire::Request {
+        let keeping =
+            prop_oneof![Just(Keeping::Settings), Just(Keeping::Read), Just(Keeping::Off), Just(Keeping::Ccache)];
+        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>(), keeping);
+        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session, keeping))| wire::Request {
             program: words.0,
             argv: words.1,
             cwd: words.2,
@@ -283,6 +288,7 @@ mod tests {
             force,
             prefer,
             session,
+            keeping,
         })
     }
 
@@ -300,6 +306,7 @@ mod tests {
             force: request.force,
             prefer: request.prefer.as_deref(),
             session: request.session,
+            keeping: request.keeping,
         };
         plain.write(buffer)
     }

@@ -35,6 +35,7 @@ mod faults;
 mod forms;
 mod guest;
 mod inputs;
+mod keeping;
 mod launcher;
 mod liar;
 mod proof;

@@ -3,6 +3,7 @@
 //! It tries the sandbox itself, as the agent does when it starts, and asks the kernel only for the reason.
 
 mod advice;
+mod caches;
 
 use super::{
     client::{places, snapshot},
@@ -18,7 +19,8 @@ use advice::{Check, Facts, Level, Running};
 use std::path::Path;
 
 pub(super) fn run(args: &Json) -> Result<u8, Failure> {
-    let checks = advice::checks(&facts()?);
+    let mut checks = advice::checks(&facts()?);
+    checks.extend(caches::launcher(|name| std::env::var(name).ok()));
     let failures = checks.iter().filter(|check| check.level == Level::Failure).count();
     if args.json {
         out(&json(&checks).to_string());
