@@ -6,7 +6,7 @@ use super::search::{ConfigId, Edges, LookupId, Scope};
 use super::tree::Found;
 use super::world::Kind;
 use super::{Closure, Graph, Undecidable, Want};
-use crate::compiler::plan::Language;
+use crate::compiler::{plan::Language, portable};
 use crate::reason::Reason;
 use mesh_proto::closure::Node as WireNode;
 use mesh_proto::limits;
@@ -41,6 +41,8 @@ pub(super) struct Walk<'w> {
     defines: Vec<Define>,
     wrappers: Vec<u32>,
     flags: u8,
+    /// A file may say where it is, and not for itself alone.
+    places: bool,
     is_asked: bool,
 }
 
@@ -74,6 +76,7 @@ impl Graph {
             defines: Vec::new(),
             wrappers: Vec::new(),
             flags: 0,
+            places: false,
             is_asked: false,
         };
         walk.read_defines()?;
@@ -269,6 +272,8 @@ impl Graph {
             self.take_each(walk, leaf, end, &text)?;
         }
         walk.flags |= text.scan.flags;
+        walk.places |=
+            text.scan.flags & flag::PLACE != 0 && !portable::is_for_itself(&self.node(end).path, walk.want.plan);
         walk.wrappers.extend_from_slice(&text.scan.wrappers);
         walk.computed.extend(text.scan.computed.iter().map(|computed| (leaf, end, computed.clone())));
         walk.texts.push(text);
@@ -460,8 +465,8 @@ impl Graph {
         let absent = walk.absent.into();
         let (version, epoch) = (self.version, self.epoch);
         let retired_at = self.retired.now();
-        let timestamped = walk.flags & flag::TIMESTAMP != 0;
-        Ok(Closure { entries, output_dirs, bytes, nodes, absent, timestamped, retired_at, version, epoch })
+        let (timestamped, places) = (walk.flags & flag::TIMESTAMP != 0, walk.places);
+        Ok(Closure { entries, output_dirs, bytes, nodes, absent, timestamped, places, retired_at, version, epoch })
     }
 }
 
@@ -475,7 +480,9 @@ struct Meaning {
 impl Walk<'_> {
     fn read_defines(&mut self) -> Done {
         for (name, text) in &self.want.plan.defines {
-            self.flags |= scan::flags_of_body(text);
+            let flags = scan::flags_of_body(text);
+            self.flags |= flags;
+            self.places |= flags & flag::PLACE != 0;
             let cut = name.iter().position(|byte| *byte == b'(');
             let body = if cut.is_some() { Body::Complex } else { scan::body_of(text) };
             self.defines.push(Define { name: hash32(&name[..cut.unwrap_or(name.len())]), body });
