@@ -35,10 +35,14 @@ impl<'t> List<'t> {
             *last = last.strip_suffix(b":")?;
         }
         let rest = rest.strip_suffix(b"\n").map_or_else(Vec::new, |rest| rest.split(|b| *b == b'\n').collect());
-        let rest = rest.into_iter().map(|line| line.strip_suffix(b":")).collect::<Option<_>>()?;
+        // Some clangs leave lines empty between them.
+        let name = |line: &'t [u8]| if line.is_empty() { Some(line) } else { line.strip_suffix(b":") };
+        let rest = rest.into_iter().map(name).collect::<Option<_>>()?;
         let list = Self { targets, files, rest };
         let is_plain = |word: &&[u8]| !word.iter().any(|b| matches!(b, b'\\' | b'$' | b'#' | b':' | b'\t' | b'\r'));
-        let is_understood = [&list.targets, &list.files, &list.rest].into_iter().flatten().all(is_plain);
+        let is_named =
+            !list.targets.is_empty() && [&list.targets, &list.files].into_iter().flatten().all(|w| !w.is_empty());
+        let is_understood = is_named && [&list.targets, &list.files, &list.rest].into_iter().flatten().all(is_plain);
         is_understood.then_some(list)
     }
 
@@ -50,7 +54,7 @@ impl<'t> List<'t> {
         out.push(b'\n');
         for file in &self.rest {
             out.extend_from_slice(file);
-            out.extend_from_slice(b":\n");
+            out.extend_from_slice(if file.is_empty() { b"\n" } else { b":\n" });
         }
         out
     }
@@ -132,7 +136,7 @@ pub fn moved(text: &[u8], family: Family, from: &[u8], to: &[u8]) -> Option<Vec<
 mod tests {
     use super::*;
 
-    const GCC: &str = "/w/one/b/a.o: /w/one/a.c /usr/include/stdc-predef.h \\\n /w/one/include/first-header-of-some-length.h \\\n rel/x.h\n/usr/include/stdc-predef.h:\n";
+    const GCC: &str = "/w/one/b/a.o: /w/one/a.c /usr/include/stdc-predef.h \\\n /w/one/include/first-header-of-some-length.h \\\n relative/second-header-of-some-length.h\n/usr/include/stdc-predef.h:\n";
 
     #[test]
     fn a_list_is_broken_where_the_compiler_would_break_it() {
@@ -141,10 +145,20 @@ mod tests {
         let long = b"/w/a-much-longer-name/of-a-checkout";
         let other = moved(GCC.as_bytes(), Family::Gcc, b"/w/one", long).expect("understood");
         let expected = "/w/a-much-longer-name/of-a-checkout/b/a.o: \\\n /w/a-much-longer-name/of-a-checkout/a.c /usr/include/stdc-predef.h \\\n \
-            /w/a-much-longer-name/of-a-checkout/include/first-header-of-some-length.h \\\n rel/x.h\n/usr/include/stdc-predef.h:\n";
+            /w/a-much-longer-name/of-a-checkout/include/first-header-of-some-length.h \\\n relative/second-header-of-some-length.h\n/usr/include/stdc-predef.h:\n";
         assert_eq!(String::from_utf8_lossy(&other), expected);
         let back = moved(&other, Family::Gcc, long, b"/w/one").expect("understood");
         assert_eq!(back, GCC.as_bytes());
+    }
+
+    #[test]
+    fn a_list_of_clang_is_broken_as_clang_does() {
+        let text = "/w/one/b.o: /w/one/b.cc \\\n  /usr/lib/gcc/x86_64-linux-gnu/12/../../../../include/c++/12/string \\\n  \
+            /w/one/a.h\n\n/w/one/a.h:\n";
+        assert_eq!(moved(text.as_bytes(), Family::Clang, b"/w/one", b"/w/one").as_deref(), Some(text.as_bytes()));
+        let other = moved(text.as_bytes(), Family::Clang, b"/w/one", b"/w/another").expect("understood");
+        assert_eq!(String::from_utf8_lossy(&other), text.replace("/w/one", "/w/another"));
+        assert_eq!(moved(text.as_bytes(), Family::Gcc, b"/w/one", b"/w/one"), None);
     }
 
     #[test]

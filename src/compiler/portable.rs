@@ -272,7 +272,8 @@ pub fn is_for_itself(path: &[u8], plan: &Plan) -> bool {
     }
     let is_library = path.starts_with(b"/usr/include/") && has(path, b"/c++/") && !defines(b"_GLIBCXX_");
     let own: [&[u8]; 3] = [b"/bits/c++config.h", b"/pstl/pstl_config.h", b"/version"];
-    is_library && (own.iter().any(|name| path.ends_with(name)) || has(path, b"/debug/"))
+    let folders: [&[u8]; 2] = [b"/debug/", b"/parallel/"];
+    is_library && (own.iter().any(|name| path.ends_with(name)) || folders.iter().any(|folder| has(path, folder)))
 }
 
 /// Whether an object does not tell where it was made: neither the root, nor its form in gcc's names, nor a sum of a path.

@@ -35,7 +35,6 @@ fn the_root_holds_all_that_a_command_names_from_where_it_is() {
         ("/usr/src/p", "cc -c a.c", None),
         ("/home/u/my project", "cc -c a.c", None),
         ("/home/u/p", "cc -c a.i", None),
-        ("/home/u/p", "cc -c a.S", None),
     ] {
         assert_eq!(root_of(cwd, line).as_deref(), expect, "{cwd}: {line}");
     }
@@ -126,5 +125,30 @@ fn an_object_that_tells_where_it_was_made_is_found_out() {
         (b"_GLOBAL__sub_I_a.cc_1234abcd\0", true),
     ] {
         assert_eq!(is_silent(object, ROOT), expect, "{}", String::from_utf8_lossy(object));
+    }
+}
+
+#[test]
+fn only_what_the_system_says_for_itself_is_no_matter() {
+    let is = |line: &str, path: &str| {
+        let invocation = Invocation {
+            argv: words(line),
+            cwd: ROOT.to_vec(),
+            env: vec![],
+            family: Family::Gcc,
+            version_major: 12,
+            cxx_driver: false,
+        };
+        is_for_itself(path.as_bytes(), &plan(&invocation).expect("a compile"))
+    };
+    assert!(is("cc -DNDEBUG -c a.c", "/usr/include/assert.h"));
+    for path in ["x86_64-linux-gnu/c++/12/bits/c++config.h", "c++/12/debug/macros.h", "c++/12/parallel/settings.h"] {
+        assert!(is("cc -c a.cc", &format!("/usr/include/{path}")), "{path}");
+        assert!(!is("cc -D_GLIBCXX_ASSERTIONS -c a.cc", &format!("/usr/include/{path}")), "{path}");
+        assert!(!is("cc -c a.cc", &format!("/home/u/p/usr/include/{path}")), "{path}");
+    }
+    assert!(!is("cc -c a.c", "/usr/include/assert.h"));
+    for path in ["/home/u/p/assert.h", "/usr/include/c++/12/source_location", "/usr/include/own.h"] {
+        assert!(!is("cc -DNDEBUG -c a.c", path), "{path}");
     }
 }
