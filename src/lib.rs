@@ -7,6 +7,8 @@
 //! it the arguments unchanged and the inputs by digest over QUIC. That machine's agent has a root in which the
 //! client's absolute paths exist and nothing else does, runs its own copy of the compiler in it (sent to it before, if it
 //! had none), and sends back what the compiler made. The launcher renames it into place. Whatever goes wrong on the way, the launcher becomes the compiler.
+//! Before that, the agent looks whether it keeps a result of just this action, and asks one member who else does
+//! (`agent/seek.rs`): that is placed instead, if the machine that made it has signed it.
 //!
 //! ```text
 //! mesh cc ──Request──▶ agent: Invocation ▶ Plan ▶ Closure ▶ choose(peer)
@@ -37,7 +39,7 @@
 //! | [`compiler`] | decide | what a compiler command line reads and writes, or why it stays here |
 //! | [`inputs`] | do | the include graph: what a unit can read, from memory, revalidated for each request |
 //! | [`toolchain`] | do | compilers found, fingerprinted by content, closed over their files; in what two of them differ |
-//! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal or a long silence; on what terms the owner lends |
+//! | [`sched`] | decide | who runs it, who is admitted, what follows a refusal or a long silence; on what terms the owner lends; who knows who has a result |
 //! | [`net`] | do | the only code that sees quinn, rustls and mdns-sd: identity, connections, pairing, discovery |
 //! | [`worker`] | do | one foreign job: its root, or the tree that is kept for its client; run, collect; compilers kept |
 //! | [`sandbox`] | do | runs one program with nothing but what its policy lists; all of the library's `unsafe` |

@@ -80,7 +80,7 @@ pub(super) struct Keep {
     /// What another checkout may have it by.
     portable: Option<Portable>,
     /// Others wait for it.
-    _making: Option<Making>,
+    pub(super) making: Option<Making>,
 }
 
 impl Cache {
@@ -182,7 +182,7 @@ pub(super) fn take(agent: &Agent, unit: &Unit, kept: Kept) -> Option<(Had, Box<K
     let Kept { key, executor, outcome, packed, made_ms, signature } = kept;
     let receipt = signature.map(|signature| Receipt { executor, made_ms, signature });
     let portable = unit.portable.clone();
-    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable, _making: None })))
+    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable, making: None })))
 }
 
 impl Had {
@@ -233,13 +233,13 @@ pub(super) fn keep(agent: &Agent, unit: &Unit, back: &mut Back, making: Option<M
     }
     let receipt = back.receipt.filter(|receipt| receipt.executor == executor);
     let (outcome, portable) = (back.outcome.clone(), unit.portable.clone());
-    Some(Box::new(Keep { key, executor, outcome, packed, plain, receipt, portable, _making: making }))
+    Some(Box::new(Keep { key, executor, outcome, packed, plain, receipt, portable, making }))
 }
 
 /// What this machine has made for another one, to be kept here too.
 pub(super) fn keep_made(key: ActionKey, outcome: Outcome, packed: Vec<Vec<u8>>, receipt: Receipt) -> Box<Keep> {
     let (executor, receipt) = (receipt.executor, Some(receipt));
-    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable: None, _making: None })
+    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable: None, making: None })
 }
 
 /// Keeps a result, in the background.
@@ -256,7 +256,7 @@ pub(super) fn put(agent: &Arc<Agent>, keep: Box<Keep>) {
 
 /// Keeps a result; blocking.
 pub(super) fn put_now(agent: &Agent, keep: Keep) {
-    let Keep { key, executor, outcome, mut packed, plain, receipt, portable, _making } = keep;
+    let Keep { key, executor, outcome, mut packed, plain, receipt, portable, making } = keep;
     for bytes in &plain {
         let mut wire = Vec::new();
         if stream::pack_blob(bytes, &mut wire).is_err() {
@@ -274,6 +274,8 @@ pub(super) fn put_now(agent: &Agent, keep: Keep) {
             checkouts::keep(agent, portable, &kept);
         }
     }
+    // Who waited for it finds it now.
+    drop(making);
 }
 
 /// Takes stock of what earlier agents kept, when this one has begun.

@@ -10,7 +10,7 @@ use super::{
     desk::Ticket,
     outputs::{Made, Placed},
     phases::{Phases, measured},
-    seek::{self, First, Lead, Making},
+    seek::{self, First, Inquiry, Lead},
     session,
     starts::{self, Back, Came, Going},
     wire::Request,
@@ -253,28 +253,41 @@ async fn go(
         Prepared::Had(had) => return Ok(served(agent, *had, phases, record, None)),
     };
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
-    let (lead, making, expected) = seek(agent, &unit).await;
-    let back = match (lead, unit.key) {
-        (Some(lead), Some(key)) => {
-            let (patience, followed, joined) = (lead.patience(expected), lead.name(), lead.joins());
-            let find = async {
+    let (back, making) = match unit.key.filter(|_| agent.cache.is_on()) {
+        None => (run_remotely(agent, &unit, cancel, phases, record, ticket).await, None),
+        Some(key) => {
+            let expected_us = agent.desk.look(|all| all.expects_us(&unit.toolchain().fingerprint, &unit.work));
+            let expected = Duration::from_micros(expected_us);
+            let making = if agent.cache.keeps() { agent.whereto.makes(key) } else { None };
+            let inquiry = Inquiry::of(agent, key, expected, making.is_some());
+            let patience = inquiry.patience;
+            let ask = async {
+                tokio::select! {
+                    lead = inquiry.ask(agent) => lead,
+                    () = cancel.cancelled() => None,
+                }
+            };
+            let follow = async |lead| {
                 tokio::select! {
                     found = find(agent, &unit, lead, key, expected) => found,
                     () = cancel.cancelled() => None,
                 }
             };
             let compile = run_remotely(agent, &unit, cancel, phases, record, ticket);
-            match seek::hedged(find, patience, compile).await {
-                First::Found((had, keep)) => {
+            match seek::hedged(ask, patience, |lead: &Lead| lead.patience(expected), follow, compile).await {
+                First::Found(found) => {
+                    let Found { had, mut keep, from, joined } = found;
+                    if let Some(keep) = &mut keep {
+                        keep.making = making;
+                    }
                     phases.ended("seek", None);
                     agent.records().had_elsewhere(joined);
-                    record.note = format!("had from {followed}");
+                    record.note = format!("had from {from}");
                     return Ok(served(agent, had, phases, record, keep));
                 }
-                First::Compiled(back) => back,
+                First::Compiled(back) => (back, making),
             }
         }
-        _ => run_remotely(agent, &unit, cancel, phases, record, ticket).await,
     };
     if unit.key.is_some() {
         agent.records().not_in_cache();
@@ -293,25 +306,20 @@ async fn go(
     Ok(Verdict::Done { text, placed, keep })
 }
 
-/// Where another machine's result of a unit may be had, what tells others that it is made here otherwise, and how long that
-/// should take.
-async fn seek(agent: &Agent, unit: &Unit) -> (Option<Lead>, Option<Making>, Duration) {
-    let Some(key) = unit.key.filter(|_| agent.cache.is_on()) else { return Default::default() };
-    let expected_us = agent.desk.look(|all| all.expects_us(&unit.toolchain().fingerprint, &unit.work));
-    let expected = Duration::from_micros(expected_us);
-    let lead = seek::ask(agent, key, expected, agent.cache.keeps()).await;
-    (lead, agent.whereto.makes(key).filter(|_| agent.cache.keeps()), expected)
+/// A result that was made elsewhere, or for another unit.
+struct Found {
+    had: Had,
+    /// To be kept here too.
+    keep: Option<Box<Keep>>,
+    /// Who had it, or was making it.
+    from: String,
+    /// It was being made.
+    joined: bool,
 }
 
 /// Follows a lead, and places what it leads to.
-async fn find(
-    agent: &Arc<Agent>,
-    unit: &Arc<Unit>,
-    lead: Lead,
-    key: ActionKey,
-    expected: Duration,
-) -> Option<(Had, Option<Box<Keep>>)> {
-    let is_here = matches!(lead, Lead::Here);
+async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, expected: Duration) -> Option<Found> {
+    let (from, joined, is_here) = (lead.name(), lead.joins(), matches!(lead, Lead::Here));
     let kept = seek::follow(agent, lead, key, expected).await;
     let (placing, unit) = (agent.clone(), unit.clone());
     let placed = tokio::task::spawn_blocking(move || match kept {
@@ -319,7 +327,8 @@ async fn find(
         None if is_here => cache::look(&placing, &unit).map(|had| (had, None)),
         None => None,
     });
-    placed.await.ok().flatten()
+    let (had, keep) = placed.await.ok().flatten()?;
+    Some(Found { had, keep, from, joined })
 }
 
 /// A unit whose result was kept.

@@ -30,10 +30,12 @@ use tokio::{
     time::timeout,
 };
 
-/// The question is given this part of what the compile is expected to take, and time between these bounds.
+/// The answer is waited for, before the compile begins beside the question, for this part of what that is expected to take.
 const ASK_PART: u32 = 10;
-const ASK_MIN: Duration = Duration::from_millis(5);
-const ASK_MAX: Duration = Duration::from_millis(50);
+/// And for so long beyond the way there and back, twice, at most.
+const ASK_SLACK: Duration = Duration::from_millis(1);
+/// A question that is not answered within this time is nothing any more.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// What somebody has is waited for, before the compile begins beside it, for this part of what that is expected to take.
 const GIVE_PART: u32 = 4;
 const GIVE_MIN: Duration = Duration::from_millis(10);
@@ -94,7 +96,7 @@ impl Drop for Making {
 }
 
 impl Whereto {
-    /// A unit of this key begins; nothing if one is under way already.
+    /// A unit of this key begins, before anybody is asked; nothing if one is under way already.
     pub(super) fn makes(&self, key: ActionKey) -> Option<Making> {
         let mut making = self.making.lock().expect("no panic while held");
         if making.len() >= MAKING_MAX || making.contains_key(&key) {
@@ -113,7 +115,7 @@ impl Whereto {
         }
     }
 
-    fn is_made_here(&self, key: &ActionKey) -> bool {
+    pub(super) fn is_made_here(&self, key: &ActionKey) -> bool {
         self.making.lock().expect("no panic while held").contains_key(key)
     }
 
@@ -178,31 +180,47 @@ impl Lead {
     }
 }
 
-/// Asks who has a result that a compile should take so long to make. With `makes`, it is made here now if nobody has it.
-pub(super) async fn ask(agent: &Agent, key: ActionKey, expected: Duration, makes: bool) -> Option<Lead> {
-    if agent.whereto.is_made_here(&key) {
-        return Some(Lead::Here);
-    }
-    let home = whereabouts::home(&key, others(agent))?;
-    let makes_ms = if makes { u32::try_from(expected.as_millis()).unwrap_or(u32::MAX).max(1) } else { 0 };
-    let mut where_it_is = look(agent, agent.mesh.me(), &key, makes_ms);
-    if where_it_is == Whereabouts::Nobody {
-        let link = agent.links.get(home)?;
+/// Whom to ask for a result that a compile should take so long to make, and how long to wait for the answer before the compile
+/// begins beside the question.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    key: ActionKey,
+    /// If nobody has it, it is made here now.
+    makes_ms: u32,
+    home: Option<Arc<Link>>,
+    pub(super) patience: Duration,
+}
+
+impl Inquiry {
+    /// With `makes`, the result is made here now if nobody has it.
+    pub(super) fn of(agent: &Agent, key: ActionKey, expected: Duration, makes: bool) -> Self {
+        let makes_ms = if makes { u32::try_from(expected.as_millis()).unwrap_or(u32::MAX).max(1) } else { 0 };
+        let home = whereabouts::home(&key, others(agent)).and_then(|home| agent.links.get(home));
+        let rtt = home.as_ref().map_or(Duration::ZERO, |home| Duration::from_micros(home.conn.rtt_us()));
         // What takes less than the way is not worth asking for.
-        if expected < Duration::from_micros(link.conn.rtt_us() * 2) {
-            return None;
-        }
-        let patience = (expected / ASK_PART).clamp(ASK_MIN, ASK_MAX);
-        where_it_is = timeout(patience, question(&link, Seek::Who { key, makes_ms })).await.ok()?.ok()?;
+        let home = home.filter(|_| rtt < expected);
+        Self { key, makes_ms, home, patience: (expected / ASK_PART).min(rtt * 2 + ASK_SLACK) }
     }
-    let there = |peer: &PeerId| agent.links.get(*peer);
-    match where_it_is {
-        Whereabouts::Nobody => None,
-        Whereabouts::Held(peers) => {
-            let links: Vec<_> = peers.iter().filter_map(there).collect();
-            (!links.is_empty()).then_some(Lead::Held(links))
+
+    /// Where the result may be had.
+    pub(super) async fn ask(self, agent: &Agent) -> Option<Lead> {
+        let Self { key, makes_ms, home, .. } = self;
+        if makes_ms == 0 && agent.whereto.is_made_here(&key) {
+            return Some(Lead::Here);
         }
-        Whereabouts::Underway(peer) => there(&peer).map(Lead::Underway),
+        let mut where_it_is = look(agent, agent.mesh.me(), &key, makes_ms);
+        if where_it_is == Whereabouts::Nobody {
+            where_it_is = question(&*home?, Seek::Who { key, makes_ms }).await.ok()?;
+        }
+        let there = |peer: &PeerId| agent.links.get(*peer);
+        match where_it_is {
+            Whereabouts::Nobody => None,
+            Whereabouts::Held(peers) => {
+                let links: Vec<_> = peers.iter().filter_map(there).collect();
+                (!links.is_empty()).then_some(Lead::Held(links))
+            }
+            Whereabouts::Underway(peer) => there(&peer).map(Lead::Underway),
+        }
     }
 }
 
@@ -210,7 +228,7 @@ async fn question(link: &Link, seek: Seek) -> Result<Whereabouts, StreamError> {
     let (mut sender, mut receiver) = link.conn.open_bi().await?;
     sender.send(&StreamHead::Seek(seek), limits::FRAME_BYTES_MAX).await?;
     sender.finish();
-    receiver.receive(limits::FRAME_BYTES_MAX, ASK_MAX).await
+    receiver.receive(limits::FRAME_BYTES_MAX, ANSWER_TIME).await
 }
 
 fn look(agent: &Agent, asker: PeerId, key: &ActionKey, makes_ms: u32) -> Whereabouts {
@@ -282,13 +300,29 @@ pub(super) enum First<F, C> {
     Compiled(C),
 }
 
-/// Looks for a result, and begins to compile beside that when patience ends, or at once when it is not found. What ends
-/// first ends the other.
-pub(super) async fn hedged<F, C>(
-    find: impl Future<Output = Option<F>>,
+/// Asks for a result, and begins to compile beside that when `patience` ends without an answer. An answer is followed for as long
+/// as it is worth before the compile begins, and beside it from then on. What ends first ends the other.
+pub(super) async fn hedged<L, F, C>(
+    ask: impl Future<Output = Option<L>>,
     patience: Duration,
+    worth: impl Fn(&L) -> Duration,
+    follow: impl AsyncFnOnce(L) -> Option<F>,
     compile: impl Future<Output = C>,
 ) -> First<F, C> {
+    let mut ask = std::pin::pin!(ask);
+    let answer = timeout(patience, &mut ask).await;
+    let patience = match &answer {
+        Ok(None) => return First::Compiled(compile.await),
+        Ok(Some(lead)) => worth(lead),
+        Err(_) => Duration::ZERO,
+    };
+    let find = async {
+        let lead = match answer {
+            Ok(lead) => lead,
+            Err(_) => ask.await,
+        };
+        follow(lead?).await
+    };
     let mut find = std::pin::pin!(find);
     match timeout(patience, &mut find).await {
         Ok(Some(found)) => return First::Found(found),
@@ -417,7 +451,6 @@ pub(super) fn receipt(agent: &Agent, key: &ActionKey, outcome: &Outcome, made_ms
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
     use tokio::time::{Instant, sleep};
 
     const TICK: Duration = Duration::from_millis(100);
@@ -427,26 +460,28 @@ mod tests {
         value
     }
 
+    /// One case: the answer after so many ticks, whether it leads anywhere and is worth so many, what is found after how many
+    /// more, and the compile after five; and what came first after how many ticks.
+    async fn hedge(answer: (u32, Option<u32>), found: (u32, bool)) -> (bool, u32) {
+        let began = Instant::now();
+        let follow = async |_| after(found.0, found.1.then_some(())).await;
+        let first = hedged(after(answer.0, answer.1), TICK * 2, |worth| TICK * *worth, follow, after(5, ())).await;
+        let ticks = (began.elapsed().as_millis() / TICK.as_millis()).try_into().unwrap();
+        (matches!(first, First::Found(())), ticks)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_compile_waits_for_a_result_for_as_long_as_patience_lasts_and_no_longer() {
-        let began = Instant::now();
-        let found = hedged(after(2, Some("found")), TICK * 3, after(5, "compiled")).await;
-        assert!(matches!(found, First::Found("found")) && began.elapsed() == TICK * 2);
-
-        let began = Instant::now();
-        let none: First<&str, _> = hedged(after(2, None), TICK * 3, after(5, "compiled")).await;
-        assert!(matches!(none, First::Compiled("compiled")) && began.elapsed() == TICK * 7, "at once, then");
-
-        let began = Instant::now();
-        let late = hedged(after(6, Some("found")), TICK * 3, after(5, "compiled")).await;
-        assert!(matches!(late, First::Found("found")) && began.elapsed() == TICK * 6, "still the first");
-
-        let began = Instant::now();
-        let slow = hedged(after(9, Some("found")), TICK * 3, after(5, "compiled")).await;
-        assert!(matches!(slow, First::Compiled("compiled")) && began.elapsed() == TICK * 8);
-
-        let stuck: First<&str, _> = hedged(pending(), TICK, ready("compiled")).await;
-        assert!(matches!(stuck, First::Compiled("compiled")));
+    async fn a_compile_waits_for_a_result_for_as_long_as_that_is_worth_and_no_longer() {
+        let (found, compiled) = (true, false);
+        assert_eq!(hedge((1, Some(3)), (2, true)).await, (found, 3));
+        assert_eq!(hedge((1, None), (0, true)).await, (compiled, 6), "nobody has it: compiled at once, then");
+        assert_eq!(hedge((1, Some(3)), (2, false)).await, (compiled, 8), "they had it no more");
+        assert_eq!(hedge((1, Some(3)), (6, true)).await, (found, 7), "beside the compile, and still the first");
+        assert_eq!(hedge((1, Some(3)), (9, true)).await, (compiled, 9));
+        assert_eq!(hedge((4, Some(3)), (1, true)).await, (found, 5), "a late answer is followed beside the compile");
+        assert_eq!(hedge((4, None), (1, true)).await, (compiled, 7));
+        assert_eq!(hedge((4, Some(9)), (9, true)).await, (compiled, 7));
+        assert_eq!(hedge((99, Some(9)), (9, true)).await, (compiled, 7), "no answer costs two ticks");
     }
 
     #[tokio::test(start_paused = true)]

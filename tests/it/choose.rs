@@ -4,6 +4,7 @@
 use crate::{
     desk::{Desk, Files, Streams, Unit, assert_same_files, brief, desk, is_compiler, run},
     env::{Agent, Ground, descends, processes, until},
+    turns,
 };
 use mesh::{
     agent::wire::{Ask, Tell},
@@ -250,6 +251,7 @@ impl Drop for Over<'_> {
 
 #[test]
 fn a_machine_that_is_slow_is_found_out_and_makes_no_build_slower_then() {
+    let _alone = turns::alone();
     let Some(mut desk) = desk() else { return };
     desk.spoilt = true;
     let cores = mesh::host::cores() as usize;

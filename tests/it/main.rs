@@ -17,6 +17,7 @@
 //! - `ship`      compilers to machines that lack them
 //! - `toolchain` `mesh toolchain`: compared over the wire, sent on demand, removed
 //! - `trust`     who gets in, and whose compiler counts
+//! - `turns`     which tests run alone, because they measure how fast something is
 //! - `upgrade`   a compiler that changes between two units and during one
 //! - `with`      builds by make, ninja and CMake
 //!
@@ -44,5 +45,6 @@ mod share;
 mod ship;
 mod toolchain;
 mod trust;
+mod turns;
 mod upgrade;
 mod with;
