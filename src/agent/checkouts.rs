@@ -37,13 +37,23 @@ pub(super) struct Portable {
 pub(super) fn of(unit: &Unit) -> Option<Portable> {
     unit.key?;
     let (toolchain, closure, job) = (unit.toolchain(), &unit.closure, &unit.job);
-    let root = portable::root(unit.plan(), &job.cwd).filter(|_| !closure.places)?;
+    // A list that the compiler made knows names that no text has.
+    if closure.places || job.strict {
+        return None;
+    }
+    let files = closure.keyed().map(|(entry, _)| entry).filter(|entry| !matches!(entry.node, Node::Directory));
+    let files: Vec<&[u8]> = files.map(|entry| entry.path.as_bytes()).collect();
+    let lowest = portable::root(unit.plan(), &job.cwd)?;
+    let root = portable::raised(lowest, closure.climb.into(), unit.plan(), &job.cwd, files.iter().copied())?;
+    if !portable::is_movable(&root) {
+        return None;
+    }
     let is_inside = |path: &AbsPath| portable::below(path.as_bytes(), &root).is_some();
     if toolchain.manifest.parts.iter().any(|part| is_inside(&part.path)) {
         return None;
     }
     // The root is no symbolic link and below none: the real place of the object is below it.
-    if !closure.output_dirs.iter().all(is_inside) || closure.keyed().any(|(entry, _)| leads_to(entry, &root)) {
+    if !closure.output_dirs.iter().all(is_inside) || closure.keyed().any(|(entry, _)| leads_away(entry, &root)) {
         return None;
     }
     let moved = Job {
@@ -61,9 +71,11 @@ pub(super) fn of(unit: &Unit) -> Option<Portable> {
     Some(Portable { key: Digest(*hasher.finalize().as_bytes()), root, family: toolchain.family })
 }
 
-/// Whether an entry is a symbolic link on the way to a root, or in its place.
-fn leads_to(entry: &Entry, root: &[u8]) -> bool {
-    matches!(entry.node, Node::Symlink { .. }) && portable::below(root, entry.path.as_bytes()).is_some()
+/// Whether an entry is a symbolic link on the way to a root or in its place, or one that may lead out of it.
+fn leads_away(entry: &Entry, root: &[u8]) -> bool {
+    let Node::Symlink { target } = &entry.node else { return false };
+    let path = entry.path.as_bytes();
+    portable::below(root, path).is_some() || portable::below(path, root).is_some() && !portable::is_plain_link(target)
 }
 
 /// Whether an entry is a directory on the way to a root.

@@ -158,8 +158,47 @@ pub fn root(plan: &Plan, cwd: &[u8]) -> Option<Vec<u8>> {
         let alike = common.iter().zip(&other).take_while(|(one, other)| one == other).count();
         common.truncate(alike);
     }
-    let root = common.iter().flat_map(|part| [&b"/"[..], part]).collect::<Vec<_>>().concat();
-    is_movable(&root).then_some(root)
+    Some(joined(&common))
+}
+
+fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    parts.iter().flat_map(|part| [&b"/"[..], part]).collect::<Vec<_>>().concat()
+}
+
+/// A root so high that no name leads out of it that climbs so far: from where included files lie, `files`, or from a
+/// directory of the search path. A name that left it could find, or miss, what is in a checkout of another name.
+#[must_use]
+pub fn raised<'p>(
+    mut root: Vec<u8>,
+    climb: usize,
+    plan: &Plan,
+    cwd: &[u8],
+    files: impl Iterator<Item = &'p [u8]> + Clone,
+) -> Option<Vec<u8>> {
+    if climb == 0 {
+        return Some(root);
+    }
+    let search = &plan.search;
+    let forced = (!plan.forced_includes.is_empty()).then(|| cwd.to_vec());
+    let dirs = [&search.quote, &search.user, &search.system, &search.after].into_iter().flatten();
+    let dirs: Option<Vec<Vec<u8>>> = dirs.map(|dir| Some(joined(&parts(cwd, dir)?))).collect();
+    let dirs: Vec<Vec<u8>> = dirs?.into_iter().chain(forced).collect();
+    let count = |path: &[u8], root: &[u8]| below(path, root).map(|rest| rest.iter().filter(|b| **b == b'/').count());
+    loop {
+        let of_files = files.clone().filter_map(|file| count(file, &root).map(|depth| depth.saturating_sub(1)));
+        let depth = of_files.chain(dirs.iter().filter_map(|dir| count(dir, &root))).min().unwrap_or(0);
+        if climb <= depth {
+            return Some(root);
+        }
+        let end = root.iter().rposition(|b| *b == b'/').filter(|end| *end > 0)?;
+        root.truncate(end);
+    }
+}
+
+/// Whether a symbolic link in a checkout leads to a place that is told by its target alone.
+#[must_use]
+pub fn is_plain_link(target: &[u8]) -> bool {
+    !target.starts_with(b"/") && target.split(|b| *b == b'/').all(|part| part != b"..")
 }
 
 /// The components of a path seen from a directory, as text.

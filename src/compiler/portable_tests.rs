@@ -19,7 +19,8 @@ fn root_of(cwd: &str, line: &str) -> Option<String> {
         cxx_driver: false,
     };
     let plan = plan(&invocation).expect("a compile");
-    root(&plan, cwd.as_bytes()).map(|root| String::from_utf8(root).expect("text"))
+    let root = root(&plan, cwd.as_bytes()).filter(|root| is_movable(root));
+    root.map(|root| String::from_utf8(root).expect("text"))
 }
 
 #[test]
@@ -150,5 +151,41 @@ fn only_what_the_system_says_for_itself_is_no_matter() {
     assert!(!is("cc -c a.c", "/usr/include/assert.h"));
     for path in ["/home/u/p/assert.h", "/usr/include/c++/12/source_location", "/usr/include/own.h"] {
         assert!(!is("cc -DNDEBUG -c a.c", path), "{path}");
+    }
+}
+
+#[test]
+fn no_name_leads_out_of_a_raised_root() {
+    let raised = |climb, line: &str, file: &str| {
+        let invocation = Invocation {
+            argv: words(line),
+            cwd: b"/home/u/p/b".to_vec(),
+            env: vec![],
+            family: Family::Gcc,
+            version_major: 12,
+            cxx_driver: false,
+        };
+        let plan = plan(&invocation).expect("a compile");
+        let root = root(&plan, &invocation.cwd).expect("one");
+        raised(root, climb, &plan, &invocation.cwd, [file.as_bytes(), b"/usr/include/x.h"].into_iter())
+            .map(|root| String::from_utf8(root).expect("text"))
+    };
+    let check = |climb, line, file, expect: Option<&str>| {
+        assert_eq!(raised(climb, line, file).as_deref(), expect, "{climb} {line} {file}");
+    };
+    check(0, "cc -c a.c", "/home/u/p/b/a.c", Some("/home/u/p/b"));
+    check(1, "cc -c a.c", "/home/u/p/b/a.c", Some("/home/u/p"));
+    check(1, "cc -c ../s/a.c", "/home/u/p/s/a.c", Some("/home/u/p"));
+    check(2, "cc -c ../s/a.c", "/home/u/p/s/a.c", Some("/home/u"));
+    check(1, "cc -I/home/u/p -c ../s/a.c", "/home/u/p/s/a.c", Some("/home/u"));
+    check(1, "cc -include x.h -c ../s/t/a.c", "/home/u/p/s/t/a.c", Some("/home/u/p"));
+    check(3, "cc -include x.h -c ../s/a.c", "/home/u/p/s/a.c", Some("/home"));
+    check(4, "cc -c ../s/a.c", "/home/u/p/s/a.c", None);
+}
+
+#[test]
+fn a_link_that_leads_up_or_anywhere_is_no_plain_one() {
+    for (target, expect) in [("a.h", true), ("d/a..h", true), ("../a.h", false), ("d/../a.h", false), ("/a.h", false)] {
+        assert_eq!(is_plain_link(target.as_bytes()), expect, "{target}");
     }
 }

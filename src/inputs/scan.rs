@@ -68,7 +68,7 @@ pub mod flag {
     pub const COMPUTED: u8 = 1 << 4;
     /// A `__has_include` or `__has_embed` whose operand is neither a literal nor a name.
     pub const COMPUTED_HAS: u8 = 1 << 5;
-    /// `__FILE__` or another name of what says in which file it stands.
+    /// `__FILE__` or another name of what says in which file it stands, or an absolute path of a file to be read.
     pub const PLACE: u8 = 1 << 6;
 }
 
@@ -87,6 +87,23 @@ pub struct Scan {
     pub wrapper_calls: Vec<u32>,
     /// Bits of [`flag`].
     pub flags: u8,
+    /// How many directories above where it is looked for the farthest name leads ([`climb`]).
+    pub climb: u8,
+}
+
+/// How many directories above where it is looked for a name leads on its way.
+#[must_use]
+pub fn climb(name: &[u8]) -> u8 {
+    let (mut above, mut below) = (0u8, 0u8);
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if below > 0 => below -= 1,
+            b".." => above = above.saturating_add(1),
+            _ => below = below.saturating_add(1),
+        }
+    }
+    above
 }
 
 /// FNV-1a: what macro names are compared by. A collision makes a closure larger or a unit undecidable, never smaller.
@@ -103,6 +120,10 @@ pub fn scan(text: &[u8], asm: bool) -> Scan {
     let mut out = scanner.out;
     if asm && names_asm_file(text) {
         out.flags |= flag::ASM_FILE;
+    }
+    for (_, name) in out.uses.iter().filter(|(form, _)| *form != Form::Line) {
+        out.climb = out.climb.max(climb(name));
+        out.flags |= if name.starts_with(b"/") { flag::PLACE } else { 0 };
     }
     out.uses.sort_unstable();
     out.uses.dedup();

@@ -93,6 +93,8 @@ fn what_one_checkout_has_compiled_another_one_has() {
          std::cout << name; return twice(v[0]); }\n",
     );
     desk.write_both("src/checked.c", "#include <assert.h>\nint h(int x) { assert(x); return x; }\n");
+    desk.write_both("src/up.c", "#include \"../inc/a.h\"\nint f(int x) { return twice(x); }\n");
+    desk.write_both("src/constructor.cc", "void start(int);\nnamespace { struct S { S() { start(1); } } s; }\n");
     let cmake = "-MD -MT x/a.o -MF x/a.o.d -o x/a.o -c";
     let mut lines = vec![
         format!("gcc -O2 -I@/inc -I@/build -Wall {cmake} @/src/a.c"),
@@ -100,6 +102,8 @@ fn what_one_checkout_has_compiled_another_one_has() {
         "gcc -O2 -DNDEBUG -MD -MP -c @/src/checked.c -o @/build/x/checked.o".to_owned(),
         "gcc -O1 -I../inc -I. -MMD -c ../src/a.c -o a.o".to_owned(),
         "gcc -O1 -I../inc -I. -c ../src/a.c".to_owned(),
+        "gcc -O1 -MD -c @/src/up.c -o up.o".to_owned(),
+        "g++ -O1 -MD -c @/src/constructor.cc -o constructor.o".to_owned(),
     ];
     if has("clang") {
         lines.push(format!("clang -O2 -I@/inc -I@/build {cmake} @/src/a.c"));
@@ -179,6 +183,12 @@ fn what_tells_where_it_was_made_no_other_checkout_has() {
         never("arcs.c", PLAIN, "gcc -fprofile-arcs -frandom-seed=1", true),
         never("sanitized.c", "int f(int x) { return x + 1; }\n", "gcc -fsanitize=undefined", true),
         never("recorded.c", PLAIN, "gcc -frecord-gcc-switches", false),
+        never(
+            "climbs.c",
+            "#include \"../inc/a.h\"\n#if __has_include(\"../../one/inc/a.h\")\nint f = A;\n#endif\n",
+            "gcc",
+            true,
+        ),
         never("line.c", "#line 1 \"x.c\"\nconst char *f = __BASE_FILE__;\n", "gcc", true),
     ];
     if has("clang") {
@@ -195,6 +205,7 @@ fn what_tells_where_it_was_made_no_other_checkout_has() {
             never("mapping.c", PLAIN, "clang -fprofile-instr-generate -fcoverage-mapping", true),
         ]);
     }
+    desk.write_both("inc/a.h", "#define A 1\n");
     for (checkout, other) in CHECKOUTS.iter().zip(["1", "2"]) {
         desk.write(format!("{checkout}/../shared.h"), "#define SHARED 1\n");
         desk.write(format!("{checkout}/src/other.h"), format!("#define OTHER {other}\n"));
@@ -208,8 +219,8 @@ fn what_tells_where_it_was_made_no_other_checkout_has() {
         desk.first(&units[0]);
         desk.same(&units[1], Where::There);
     }
-    // Of `outside.c` and `other.c` one that reads the same could have it.
-    assert_eq!(desk.kept()[1], 4, "nothing else of that is noted for other checkouts");
+    // Of `outside.c`, `other.c` and `climbs.c` one that reads the same could have it.
+    assert_eq!(desk.kept()[1], 6, "nothing else of that is noted for other checkouts");
 }
 
 #[test]
@@ -225,6 +236,17 @@ fn a_checkout_that_is_reached_by_other_ways_has_nothing_of_others() {
     // With a variable that has the path.
     let wrong = desk.line_in(CHECKOUTS[1], line);
     desk.first(&wrong.clone().env("CPATH", desk.checkout(CHECKOUTS[1]).join("inc")));
+    // A name that is absolute in the text leads to what may be gone.
+    let own = desk.checkout(CHECKOUTS[0]).join("src/own.h");
+    let text = format!("#include \"own.h\"\n#if __has_include({own:?})\nint f = 1;\n#endif\n");
+    desk.write_both("src/own.h", "");
+    desk.write_both("src/absolute.c", &text);
+    let [first, second] = CHECKOUTS.map(|checkout| desk.line_in(checkout, "gcc -c @/src/absolute.c -o b.o"));
+    let noted = desk.kept()[1];
+    desk.first(&first);
+    assert_eq!(desk.kept()[1], noted);
+    std::fs::remove_file(own).unwrap();
+    desk.same(&second, Where::There);
     // With a file more.
     desk.write(format!("{}/src/more/x.h", CHECKOUTS[1]), "");
     desk.same(&wrong, Where::Kept);
