@@ -6,6 +6,7 @@
 use super::{
     Agent,
     cache::{self, Had, Keep},
+    checkouts::{self, Portable},
     desk::Ticket,
     outputs::{Made, Placed},
     phases::{Phases, measured},
@@ -87,6 +88,8 @@ pub(super) struct Unit {
     pub(super) job: Job,
     /// What its result is kept under; `None` if it is not.
     pub(super) key: Option<ActionKey>,
+    /// What another checkout may have its result by; `None` as long as nobody needs to know.
+    pub(super) portable: Option<Portable>,
     work: Work,
     /// Why only a kept result will do: nobody can compile it.
     stranded: Option<Reason>,
@@ -96,6 +99,11 @@ impl Unit {
     /// The compiler.
     pub(super) fn toolchain(&self) -> &Toolchain {
         &self.view.toolchain
+    }
+
+    /// What its command line says.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.view.plan
     }
 
     /// The launcher's file creation mask.
@@ -109,7 +117,7 @@ impl Unit {
     }
 
     /// Whether its result is to be kept.
-    fn is_kept(&self, agent: &Agent) -> bool {
+    pub(super) fn is_kept(&self, agent: &Agent) -> bool {
         self.key.is_some() && agent.cache.keeps() && self.keeping() != Keeping::Read
     }
 
@@ -299,7 +307,7 @@ async fn go(
     if back.outcome.exit != Exit::Code(0) {
         return Err(Reason::CompileError.into());
     }
-    let keep = cache::keep(agent, unit.key.filter(|_| unit.is_kept(agent)), &mut back, making);
+    let keep = cache::keep(agent, &unit, &mut back, making);
     let placing = agent.clone();
     let placed =
         tokio::task::spawn_blocking(move || measured(|| place(&placing, &unit, back.outcome, back.bytes))).await;
@@ -339,7 +347,10 @@ async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, 
 
 /// A unit whose result was kept.
 fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord, keep: Option<Box<Keep>>) -> Verdict {
-    let Had { placed, outcome, executor, made_ms, files, took_us: (us, cpu_us) } = had;
+    let Had { placed, outcome, executor, made_ms, files, elsewhere, took_us: (us, cpu_us) } = had;
+    if let Some(root) = elsewhere {
+        record.note = format!("made in another checkout, {}", String::from_utf8_lossy(&root));
+    }
     phases.split("cache", us, cpu_us);
     record.cached = true;
     record.files = u32::try_from(files).unwrap_or(u32::MAX);
@@ -410,7 +421,11 @@ fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Re
     let unit = plan_and_close(agent, request, arrived, &mut known, true);
     let prepared = unit.and_then(|mut unit| {
         unit.key = cache::key(agent, &unit);
-        match (cache::look(agent, &unit), unit.stranded) {
+        let had = cache::look(agent, &unit).or_else(|| {
+            unit.portable = checkouts::of(&unit);
+            checkouts::look(agent, &unit)
+        });
+        match (had, unit.stranded) {
             (Some(had), _) => Ok(Prepared::Had(Box::new(had))),
             (None, Some(reason)) => {
                 agent.records().not_in_cache();
@@ -473,7 +488,7 @@ fn plan_and_close(
     }
     let work = Work { input_bytes: closure.bytes, ..known.work };
     let job = job(&view, &closure, argv, rung != Rung::Graph);
-    Ok(Unit { view, closure, job, key: None, work, stranded })
+    Ok(Unit { view, closure, job, key: None, portable: None, work, stranded })
 }
 
 /// Whether a unit that nobody can compile for this reason may have been compiled before.

@@ -30,6 +30,7 @@ pub mod records;
 pub mod wire;
 
 mod cache;
+mod checkouts;
 mod command;
 mod compile;
 mod compilers;

@@ -3,6 +3,7 @@
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `builds`    tools under `mesh with`: the same objects, jobs that follow the mesh, nothing left behind
 //! - `cache`     what was compiled once is not compiled again, and what is another thing is
+//! - `checkouts` what one checkout of a project had compiled another has, where not a byte tells of it
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
 //! - `liar`      a provider that answers with what nobody asked for
@@ -27,6 +28,7 @@
 
 mod builds;
 mod cache;
+mod checkouts;
 mod choose;
 mod compile;
 mod desk;
