@@ -11,6 +11,7 @@
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `guest`     what a machine lends: modes, pauses, and jobs that give way to its owner
+//! - `here`      what this machine compiles itself is kept too
 //! - `proof`     a compiler that is not all that mesh knows of it
 //! - `seek`      what one machine had compiled, the others have; and whom they believe
 //! - `share`     inputs from one provider to another, with the client's grant
@@ -36,6 +37,7 @@ mod env;
 mod faults;
 mod forms;
 mod guest;
+mod here;
 mod inputs;
 mod keeping;
 mod launcher;
