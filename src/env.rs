@@ -128,18 +128,21 @@ on_wire! {
         Off,
         /// ccache runs the launcher and keeps the result itself.
         Ccache,
+        /// [`FALLBACK`] says that nothing is to be compiled on this machine: so nothing is, to be kept.
+        Elsewhere,
     }
 }
 
 /// What a launcher with these variables says of its unit's results.
 #[must_use]
 pub fn keeping<V: AsRef<[u8]>>(var: impl Fn(&str) -> Option<V>) -> Keeping {
+    let is_elsewhere = || var(FALLBACK).is_some_and(|value| value.as_ref() == b"0");
     let runs = || var(CCACHE_RUNS).is_some_and(|value| value.as_ref() == b"1");
     match var(CACHE).as_ref().map(AsRef::as_ref) {
-        Some(b"on") => Keeping::Settings,
         Some(b"read") => Keeping::Read,
         Some(b"off") => Keeping::Off,
-        _ if var(CCACHE_KEEPS).is_some() && runs() => Keeping::Ccache,
+        said if said != Some(b"on") && var(CCACHE_KEEPS).is_some() && runs() => Keeping::Ccache,
+        _ if is_elsewhere() => Keeping::Elsewhere,
         _ => Keeping::Settings,
     }
 }
@@ -168,6 +171,10 @@ mod tests {
         assert_eq!(said(&below), Keeping::Ccache);
         // Set for every program, or what ccache runs without keeping it.
         assert_eq!((said(&below[..1]), said(&below[1..])), (Keeping::Settings, Keeping::Settings));
+        let elsewhere = [("MESH_FALLBACK", "0")];
+        assert_eq!(said(&elsewhere), Keeping::Elsewhere);
+        assert_eq!(said(&[elsewhere[0], ("MESH_CACHE", "on")]), Keeping::Elsewhere);
+        assert_eq!(said(&[elsewhere[0], ("MESH_CACHE", "read")]), Keeping::Read);
         for (word, want) in [
             ("on", Keeping::Settings),
             ("read", Keeping::Read),

@@ -134,7 +134,7 @@ pub(super) fn key(agent: &Agent, unit: &Unit) -> Option<ActionKey> {
         Keeping::Ccache => Some(Uncacheable::Ccache),
         _ if unit.closure.timestamped => Some(Uncacheable::Time),
         _ if !compiler::is_reproducible(&unit.job.argv, toolchain.family) => Some(Uncacheable::Flags),
-        Keeping::Settings | Keeping::Read => None,
+        Keeping::Settings | Keeping::Read | Keeping::Elsewhere => None,
     };
     if let Some(why) = why {
         agent.records().uncacheable(why);

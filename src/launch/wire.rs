@@ -273,8 +273,13 @@ mod tests {
     fn any_request() -> impl Strategy<Value = wire::Request> {
         let words = (any_bytes(), proptest::collection::vec(any_bytes(), 0..200), any_bytes(), any_pairs());
         let rest = (any::<u32>(), any::<bool>(), any::<Option<(u16, u16)>>(), any::<[(u64, u64); 3]>());
-        let keeping =
-            prop_oneof![Just(Keeping::Settings), Just(Keeping::Read), Just(Keeping::Off), Just(Keeping::Ccache)];
+        let keeping = prop_oneof![
+            Just(Keeping::Settings),
+            Just(Keeping::Read),
+            Just(Keeping::Off),
+            Just(Keeping::Ccache),
+            Just(Keeping::Elsewhere)
+        ];
         let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>(), keeping);
         (words, rest, tail).prop_map(|(words, rest, (force, prefer, session, keeping))| wire::Request {
             program: words.0,
