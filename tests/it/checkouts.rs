@@ -247,6 +247,18 @@ fn a_checkout_that_is_reached_by_other_ways_has_nothing_of_others() {
     assert_eq!(desk.kept()[1], noted);
     std::fs::remove_file(own).unwrap();
     desk.same(&second, Where::There);
+    // So does a link, the same in both, that leads into the first one.
+    let real = desk.checkout(CHECKOUTS[0]).join("src/real.h");
+    desk.write_both("src/real.h", "");
+    desk.write_both("src/linked.c", "#include \"real.h\"\n#if __has_include(\"link.h\")\nint f = 1;\n#endif\n");
+    for checkout in CHECKOUTS {
+        std::os::unix::fs::symlink(&real, desk.checkout(checkout).join("src/link.h")).unwrap();
+    }
+    let [first, second] = CHECKOUTS.map(|checkout| desk.line_in(checkout, "gcc -c @/src/linked.c -o l.o"));
+    desk.first(&first);
+    assert_eq!(desk.kept()[1], noted);
+    std::fs::remove_file(real).unwrap();
+    desk.same(&second, Where::There);
     // With a file more.
     desk.write(format!("{}/src/more/x.h", CHECKOUTS[1]), "");
     desk.same(&wrong, Where::Kept);
