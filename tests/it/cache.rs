@@ -12,7 +12,7 @@ use std::{
 };
 
 /// A desk of its own whose client keeps results, with these lines in the client's configuration.
-pub fn keeping(lines: &str) -> Option<Desk> {
+pub(crate) fn keeping(lines: &str) -> Option<Desk> {
     let mut desk = Desk::on(Ground::new())?;
     desk.client.keeps = true;
     desk.client.configure(lines);
@@ -21,7 +21,7 @@ pub fn keeping(lines: &str) -> Option<Desk> {
 }
 
 /// The files of a client's kept results.
-pub fn entries(client: &Agent) -> Vec<PathBuf> {
+pub(crate) fn entries(client: &Agent) -> Vec<PathBuf> {
     let list = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = list(&client.home.join("cache/results-v1")).filter(|dir| !dir.ends_with("incoming"));
     folders.flat_map(|dir| list(&dir).collect::<Vec<_>>()).collect()
@@ -30,7 +30,7 @@ pub fn entries(client: &Agent) -> Vec<PathBuf> {
 impl Desk {
     /// Compiles there, waits until the result is kept, and compiles once more.
     #[track_caller]
-    pub fn same_twice(&self, unit: &Unit) {
+    pub(crate) fn same_twice(&self, unit: &Unit) {
         let count = entries(&self.client).len();
         assert_eq!(self.same(unit, Where::There).code, Some(0), "{:?}", unit.words);
         until("the result is kept", || (entries(&self.client).len() > count).then_some(()));
