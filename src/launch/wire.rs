@@ -3,7 +3,7 @@
 //! The agent's side of the same frames is `agent::wire` with postcard, which needs what a freestanding program does not
 //! have. The tests below hold the two together: equal bytes for any request, equal meaning for any answer.
 
-use crate::{env::Keeping, reason::Reason};
+use crate::reason::Reason;
 
 /// Bytes of a frame's length prefix, little-endian.
 pub const HEADER_BYTES: usize = 4;
@@ -47,8 +47,8 @@ pub struct Request<'a, A> {
     pub prefer: Option<&'a str>,
     /// `MESH_SESSION`; 0 for none.
     pub session: u64,
-    /// What becomes of its result.
-    pub keeping: Keeping,
+    /// What becomes of its result: the place of that among `env::Keeping`.
+    pub keeping: u8,
 }
 
 /// A buffer that is filled from the front; what does not fit leaves it marked as too small.
@@ -115,7 +115,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
             out.bytes(name.as_bytes());
         }
         out.number(self.session);
-        out.number(self.keeping as u64);
+        out.number(self.keeping.into());
         let (used, fits) = (out.used, out.fits);
         let payload = used - HEADER_BYTES;
         let header = u32::try_from(payload).ok().filter(|_| fits && payload <= ASK_BYTES_MAX)?.to_le_bytes();
@@ -255,7 +255,10 @@ impl<'a> Done<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::wire::{self, Ask};
+    use crate::{
+        agent::wire::{self, Ask},
+        env::Keeping,
+    };
     use mesh_proto::{
         frame,
         job::{Terminal, Text},
@@ -311,7 +314,7 @@ mod tests {
             force: request.force,
             prefer: request.prefer.as_deref(),
             session: request.session,
-            keeping: request.keeping,
+            keeping: request.keeping as u8,
         };
         plain.write(buffer)
     }
