@@ -209,7 +209,7 @@ pub(super) fn sealed(agent: &Agent, key: &ActionKey) -> Option<(Sealed, Vec<Vec<
     let Kept { executor, outcome, packed, made_ms, signature, .. } = agent.cache.results.as_ref()?.get(key)?;
     let receipt = match signature {
         Some(signature) => Receipt { executor, made_ms, signature },
-        // Made here, for this machine's own user: nobody has asked for it before.
+        // Made here, in the sandbox, for this machine's own user: nobody has asked for it before.
         None if executor == agent.mesh.me() => seek::receipt(agent, key, &outcome, made_ms),
         None => return None,
     };
