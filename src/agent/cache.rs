@@ -1,4 +1,4 @@
-//! What was compiled elsewhere once is not compiled again (DO).
+//! What was compiled once, here or elsewhere, is not compiled again (DO).
 //!
 //! A unit's key is worked out as soon as its closure is known, in the same task, and a result of that key is placed at once:
 //! a hit asks nobody, takes no slot and starts nothing. What comes from another machine is kept after the launcher has its
