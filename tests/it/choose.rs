@@ -276,7 +276,7 @@ fn a_machine_that_is_slow_is_found_out_and_makes_no_build_slower_then() {
         let client = desk.client.snapshot();
         assert!(is_said, "{:?}", client.peers);
         let (asked, remote) = (client.counters.requests, client.counters.remote);
-        assert!(remote * 4 < asked, "{remote} of {asked} went there");
+        assert!(remote * 2 < asked, "{remote} of {asked} went there");
         // Other programs run here as well: a build that was disturbed is tried again, and so is what it is measured by.
         let mut ratios: Vec<(f64, Duration, Duration)> = Vec::new();
         while ratios.len() < 3 && ratios.iter().all(|(ratio, ..)| *ratio > 1.25) {

@@ -241,6 +241,9 @@ impl Desk {
         self.provider.stop();
         self.provider.start(&self.ground);
         self.provider.answers();
+        // That the one before was killed the client may not know yet: this one must see it.
+        let sees = || self.provider.snapshot().peers.iter().any(|p| p.connected);
+        until("the provider that was started anew is connected", || sees().then_some(()));
         self.meet();
     }
 
