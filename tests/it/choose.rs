@@ -217,8 +217,8 @@ fn with_descendants(pid: u32) -> Vec<u32> {
     all
 }
 
-/// Lets a process and what descends from it run for a tenth of the time. What has not run for a while is let run before
-/// others, so that where much else runs it is slower than they are by less than ten times.
+/// Lets a process and what descends from it run for a thirtieth of the time. What has not run for a while is let run before
+/// others, so that where much else runs it is slower than they are by less than thirty times.
 fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     let signal = |signal| {
@@ -230,7 +230,7 @@ fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 signal(Signal::STOP);
-                std::thread::sleep(Duration::from_millis(90));
+                std::thread::sleep(Duration::from_millis(290));
                 signal(Signal::CONT);
                 std::thread::sleep(Duration::from_millis(10));
             }
