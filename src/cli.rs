@@ -107,6 +107,9 @@ pub struct With {
     /// Compile on this machine alone
     #[arg(long)]
     pub local: bool,
+    /// Let only machines of the mesh's owners compile, and use no result that another one made
+    #[arg(long)]
+    pub trusted_only: bool,
     /// Exit with 5 if fewer of a hundred units are compiled elsewhere
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub expect_remote: Option<u8>,

@@ -7,6 +7,9 @@ pub const MESH: &str = "MESH";
 pub const FALLBACK: &str = "MESH_FALLBACK";
 /// A peer, by name or id, that gets the unit if it can take it.
 pub const PREFER: &str = "MESH_PREFER";
+/// `1`: this unit is compiled by this machine or one of an owner's of the mesh, and a kept result is used only if one of these
+/// made it.
+pub const TRUSTED_ONLY: &str = "MESH_TRUSTED_ONLY";
 /// One directory for all of mesh's files instead of the XDG places. For tests and demonstrations.
 pub const DIR: &str = "MESH_DIR";
 /// The agent's socket, if it is not in the runtime directory.
@@ -145,6 +148,12 @@ pub fn keeping<V: AsRef<[u8]>>(var: impl Fn(&str) -> Option<V>) -> Keeping {
         _ if is_elsewhere() => Keeping::Elsewhere,
         _ => Keeping::Settings,
     }
+}
+
+/// What [`TRUSTED_ONLY`] says: anything but nothing and `0` restricts, so that a slip of the pen does not widen trust.
+#[must_use]
+pub fn trusted_only(value: Option<&[u8]>) -> bool {
+    value.is_some_and(|value| !value.is_empty() && value != b"0")
 }
 
 /// What [`SESSION`] says; 0, which is no build, for anything that is not a decimal number of 64 bits.

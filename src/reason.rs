@@ -80,6 +80,7 @@ reasons! {
     DiskFull "DISK_FULL" "The result could not be written beside its target." "";
     ForcedLocal "FORCED_LOCAL" "MESH=off, or a nested mesh, asked for a local compile." "";
     Role "ROLE" "This machine's role does not let it submit." "";
+    Policy "POLICY" "Only machines of the mesh's owners may compile it (MESH_TRUSTED_ONLY), and none of those that have this compiler takes it." "mesh peers -o wide shows which machines are owners'.";
     Leaving "LEAVING" "The agent is shutting down." "";
     ToolchainComing "TOOLCHAIN_COMING" "No connected machine has this compiler yet; it is being made ready to be sent, or is on its way." "Wait a moment: mesh toolchain shows how far it is.";
     IllegalInstruction "ILLEGAL_INSTRUCTION" "The compiler met an instruction there that the other machine's processor does not have; that machine is not used for it for an hour." "";

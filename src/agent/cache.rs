@@ -172,6 +172,9 @@ pub(super) fn look(agent: &Agent, unit: &Unit) -> Option<Had> {
             }
             return None;
         }
+        if !seek::is_taken(agent, unit, &kept.executor) {
+            return None;
+        }
         let made = made(unit, &kept);
         if made.is_none() {
             results.remove(&key);

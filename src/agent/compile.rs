@@ -5,6 +5,7 @@
 
 use super::{
     Agent,
+    asked::{absolute, plain_loader, read_response, same_root},
     cache::{self, Had, Keep},
     checkouts::{self, Portable},
     desk::Ticket,
@@ -47,15 +48,12 @@ use mesh_proto::{
 };
 use std::{
     ffi::OsStr,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::{Path, PathBuf},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-
-/// A response file, bytes.
-const RESPONSE_BYTES_MAX: u64 = 8 << 20;
 
 /// What the launcher is told.
 pub(super) enum Verdict {
@@ -113,6 +111,11 @@ impl Unit {
     /// The launcher's file creation mask.
     pub(super) fn umask(&self) -> u32 {
         self.view.request.umask
+    }
+
+    /// Whether only machines of owners compile it.
+    pub(super) fn trusted_only(&self) -> bool {
+        self.view.request.trusted_only
     }
 
     /// What the launcher says of its result.
@@ -373,6 +376,7 @@ struct Found {
 async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, expected: Duration) -> Option<Found> {
     let (from, joined, is_here) = (lead.name(), lead.joins(), matches!(lead, Lead::Here));
     let kept = seek::follow(agent, lead, key, expected).await;
+    let kept = kept.filter(|kept| seek::is_taken(agent, unit, &kept.executor));
     let (placing, unit) = (agent.clone(), unit.clone());
     let placed = tokio::task::spawn_blocking(move || match kept {
         Some(kept) => {
@@ -555,49 +559,6 @@ fn compiler(agent: &Agent, request: &Request, arrived: Arrived) -> Result<Arc<To
     agent.compiler(&request.program, &request.cwd, path_var, (arrived.at, arrived.tick))
 }
 
-/// `LD_LIBRARY_PATH` is set for many users all the time, for the programs that they build. It matters only if a library of
-/// the compiler's own would be taken from there.
-fn plain_loader(request: &Request, toolchain: &Toolchain) -> Result<(), Reason> {
-    let Some((_, dirs)) = request.env.iter().find(|(k, _)| k == b"LD_LIBRARY_PATH") else { return Ok(()) };
-    let is_library = |name: &[u8]| name.windows(3).any(|w| w == b".so");
-    let parts = || toolchain.manifest.parts.iter().map(|p| &p.path).filter(|p| is_library(p.name()));
-    for dir in dirs.split(|b| *b == b':' || *b == b';') {
-        // An empty element is the working directory.
-        let dir = absolute(&request.cwd, if dir.is_empty() { b"." } else { dir });
-        let other = |part: &AbsPath| {
-            let there = [&dir[..], b"/", part.name()].concat();
-            let real = |path: &[u8]| std::fs::canonicalize(OsStr::from_bytes(path)).ok();
-            real(&there).is_some_and(|found| Some(found) != real(part.as_bytes()))
-        };
-        if parts().any(other) {
-            return Err(Reason::Environment);
-        }
-    }
-    Ok(())
-}
-
-/// In a container or a chroot the launcher's paths mean other files than the agent's.
-fn same_root(request: &Request) -> Result<(), Reason> {
-    let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-    let here = [id(Path::new("/")), id(&path(&request.cwd)), id(&path(&request.program))];
-    if here.iter().zip(request.seen).all(|(here, seen)| *here == Some(seen)) { Ok(()) } else { Err(Reason::OtherRoot) }
-}
-
-fn read_response(cwd: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let path = PathBuf::from(OsStr::from_bytes(&absolute(cwd, name)));
-    let meta = std::fs::metadata(&path).ok()?;
-    if !meta.is_file() || meta.len() > RESPONSE_BYTES_MAX {
-        return None;
-    }
-    std::fs::read(path).ok()
-}
-
-/// `path` seen from `cwd`; nothing else about it changes.
-fn absolute(cwd: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
-}
-
 /// Has the unit compiled by whoever is to do it. Err: it is compiled here.
 async fn run_remotely(
     agent: &Arc<Agent>,
@@ -612,7 +573,9 @@ async fn run_remotely(
     job.check().map_err(|_| Stays::from(Reason::TooLarge))?;
     let prefer = unit.view.request.prefer.as_deref().and_then(|name| agent.links.named(name));
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
-    let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
+    let among = unit.trusted_only().then(|| Arc::new(agent.mesh.owners()));
+    let ask =
+        Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, among, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask, &record.source));
     let keeps = unit.is_kept(agent);
     let going = Going { job, closure: &unit.closure, toolchain, keeps };

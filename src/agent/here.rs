@@ -60,6 +60,7 @@ pub(super) fn is_for_want_of_others(reason: Reason) -> bool {
             | NoMatch
             | ToolchainComing
             | Role
+            | Policy
             | LocalIdle
             | PeersBusy
             | PeersPaused

@@ -11,6 +11,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -115,6 +116,13 @@ impl Mesh {
         self.with(|s| s.members.get(peer).map(|m| m.role)).flatten()
     }
 
+    /// The machines of owners.
+    pub(super) fn owners(&self) -> BTreeSet<PeerId> {
+        let all =
+            |s: &State| s.members.by_id.iter().filter(|(_, m)| m.role == Role::Owner).map(|(id, _)| *id).collect();
+        self.with(all).unwrap_or_default()
+    }
+
     /// The public key of a member that may compile for others.
     pub(super) fn key_of_server(&self, peer: &PeerId) -> Option<PublicKey> {
         self.with(|s| s.members.get(peer).filter(|m| m.role.serves()).map(|m| m.key)).flatten()
@@ -205,7 +213,7 @@ impl Mesh {
                 state.members = state.set.evaluate(now_s());
                 state.members.by_id.keys().copied().collect()
             }
-            None => std::collections::BTreeSet::new(),
+            None => BTreeSet::new(),
         };
         self.gate.allow(members);
     }

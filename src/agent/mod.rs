@@ -29,6 +29,7 @@ pub mod outputs;
 pub mod records;
 pub mod wire;
 
+mod asked;
 mod cache;
 mod checkouts;
 mod command;

@@ -4,7 +4,7 @@
 //! says is followed while the compile already waits for its turn, or runs, if that takes long. A result is believed by the
 //! signature of the machine that made it, which must be a member that may compile for others.
 
-use super::{Agent, cache, link::Link};
+use super::{Agent, cache, compile::Unit, link::Link};
 use crate::{
     net::{channel::Sender, identity::Ed25519, stream::StreamError},
     sched::whereabouts::{self, Index},
@@ -15,7 +15,7 @@ use mesh_proto::{
     job::Outcome,
     key::ActionKey,
     limits,
-    membership::{PublicKey, Sign},
+    membership::{PublicKey, Role, Sign},
     message::{Control, StreamHead},
     peer::PeerId,
 };
@@ -143,6 +143,11 @@ pub(super) fn believed(agent: &Agent, executor: &PeerId) -> Option<PublicKey> {
         return Some(agent.mesh.identity.public_key());
     }
     agent.mesh.key_of_server(executor)
+}
+
+/// Whether a unit takes what a machine has made.
+pub(super) fn is_taken(agent: &Agent, unit: &Unit, executor: &PeerId) -> bool {
+    !unit.trusted_only() || *executor == agent.mesh.me() || agent.mesh.role_of(executor) == Some(Role::Owner)
 }
 
 /// Where a result may be had.

@@ -176,6 +176,7 @@ impl<'a> Trial<'a> {
             prefer: None,
             session: 0,
             keeping: Keeping::Off,
+            trusted_only: false,
         })
     }
 

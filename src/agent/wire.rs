@@ -180,6 +180,8 @@ pub struct Request {
     pub session: u64,
     /// What becomes of its result.
     pub keeping: Keeping,
+    /// `MESH_TRUSTED_ONLY`: only machines of owners compile it, and only their results are used.
+    pub trusted_only: bool,
 }
 
 /// A build, as far as its agent knows it.

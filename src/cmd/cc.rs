@@ -260,6 +260,7 @@ impl Launch {
             prefer: std::env::var(env::PREFER).ok().filter(|name| !name.is_empty()),
             session: std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes())),
             keeping: env::keeping(|name| std::env::var_os(name).map(OsString::into_vec)),
+            trusted_only: env::trusted_only(std::env::var_os(env::TRUSTED_ONLY).as_deref().map(OsStrExt::as_bytes)),
         })
     }
 

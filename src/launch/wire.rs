@@ -49,6 +49,8 @@ pub struct Request<'a, A> {
     pub session: u64,
     /// What becomes of its result: the place of that among `env::Keeping`.
     pub keeping: u8,
+    /// `MESH_TRUSTED_ONLY`.
+    pub trusted_only: bool,
 }
 
 /// A buffer that is filled from the front; what does not fit leaves it marked as too small.
@@ -116,6 +118,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
         }
         out.number(self.session);
         out.number(self.keeping.into());
+        out.raw(&[self.trusted_only.into()]);
         let (used, fits) = (out.used, out.fits);
         let payload = used - HEADER_BYTES;
         let header = u32::try_from(payload).ok().filter(|_| fits && payload <= ASK_BYTES_MAX)?.to_le_bytes();
@@ -283,8 +286,8 @@ mod tests {
             Just(Keeping::Ccache),
             Just(Keeping::Elsewhere)
         ];
-        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>(), keeping);
-        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session, keeping))| wire::Request {
+        let tail = (any::<[bool; 2]>(), any::<Option<String>>(), any::<u64>(), keeping);
+        (words, rest, tail).prop_map(|(words, rest, ([force, trusted_only], prefer, session, keeping))| wire::Request {
             program: words.0,
             argv: words.1,
             cwd: words.2,
@@ -297,6 +300,7 @@ mod tests {
             prefer,
             session,
             keeping,
+            trusted_only,
         })
     }
 
@@ -315,6 +319,7 @@ mod tests {
             prefer: request.prefer.as_deref(),
             session: request.session,
             keeping: request.keeping as u8,
+            trusted_only: request.trusted_only,
         };
         plain.write(buffer)
     }

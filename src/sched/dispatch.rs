@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
 };
 
 /// Numbers a unit; later ones are greater.
@@ -73,6 +74,8 @@ pub struct Ask {
     pub force: bool,
     /// There, if possible.
     pub prefer: Option<PeerId>,
+    /// Nobody else compiles it, if this is not everybody.
+    pub among: Option<Arc<BTreeSet<PeerId>>>,
     /// It is to be compiled here, for this reason, and only waits for a slot; and whether that is a fallback from a remote
     /// compile that was or would have been tried.
     pub local: Option<(Reason, bool)>,
@@ -84,7 +87,21 @@ impl Ask {
     /// For something that is compiled here, with a compiler of which nothing need be known. The reason is to be added.
     #[must_use]
     pub fn here(work: Work) -> Self {
-        Self { toolchain: Fingerprint(Digest([0; 32])), work, force: false, prefer: None, local: None, memory_kib: 0 }
+        Self {
+            toolchain: Fingerprint(Digest([0; 32])),
+            work,
+            force: false,
+            prefer: None,
+            among: None,
+            local: None,
+            memory_kib: 0,
+        }
+    }
+
+    /// Whether a machine may compile it.
+    #[must_use]
+    pub fn may_go_to(&self, peer: &PeerId) -> bool {
+        self.among.as_ref().is_none_or(|among| among.contains(peer))
     }
 }
 
@@ -255,8 +272,8 @@ struct Attempt {
     is_second: bool,
 }
 
-/// Units that choose alike: one that has failed somewhere does not.
-type Group = (Fingerprint, bool, Option<PeerId>, Option<UnitId>);
+/// Units that choose alike: one that has failed somewhere does not. The second of the flags: not everybody may compile it.
+type Group = (Fingerprint, [bool; 2], Option<PeerId>, Option<UnitId>);
 
 /// Those of a group that wait: the longest first, and the oldest.
 #[derive(Debug, Default)]

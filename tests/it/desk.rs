@@ -185,8 +185,25 @@ impl Desk {
         Some(desk)
     }
 
+    /// A desk whose provider is no owner's, but was admitted by the client's owner in this role.
+    pub(crate) fn with_provider_as(role: &str) -> Option<Self> {
+        let desk = Self::paired(Ground::new(), "", "", |provider, client| {
+            assert!(matches!(client.ask(&Ask::Found { name: "desk".to_owned() }), Tell::Finished(_)));
+            client.pair_as(provider, role);
+        })?;
+        desk.meet();
+        Some(desk)
+    }
+
     /// The same with lines for the configurations of provider and client, whatever compilers they have in common.
     pub(crate) fn configured(ground: Ground, provider: &str, client: &str) -> Option<Self> {
+        Self::paired(ground, provider, client, |provider, client| {
+            assert!(matches!(provider.ask(&Ask::Found { name: "desk".to_owned() }), Tell::Finished(_)));
+            provider.pair_with(client);
+        })
+    }
+
+    fn paired(ground: Ground, provider: &str, client: &str, pair: impl FnOnce(&Agent, &Agent)) -> Option<Self> {
         turns::begins();
         let [mut provider, mut client] = [("tower", provider), ("laptop", client)].map(|(name, lines)| {
             let mut agent = Agent::new(&ground, name);
@@ -200,8 +217,7 @@ impl Desk {
             skip(&format!("this machine cannot compile for others: {why}"));
             return None;
         }
-        assert!(matches!(provider.ask(&Ask::Found { name: "desk".to_owned() }), Tell::Finished(_)));
-        provider.pair_with(&client);
+        pair(&provider, &client);
         let project = ground.dir.clone();
         let mut desk = Self { provider, client, project, spoilt: false, ground, projects: 0 };
         desk.linked();

@@ -344,7 +344,12 @@ impl Agent {
 
     /// The other's view of the pairing: opens a window here and joins with its code there.
     pub(crate) fn pair_with(&self, joiner: &Self) {
-        let mut window = self.asked(&Ask::Pair { role: "owner".to_owned() }).unwrap();
+        self.pair_as(joiner, "owner");
+    }
+
+    /// The same with a machine that is not an owner's.
+    pub(crate) fn pair_as(&self, joiner: &Self, role: &str) {
+        let mut window = self.asked(&Ask::Pair { role: role.to_owned() }).unwrap();
         let Some(Tell::PairingCode { code, .. }) = window.next() else { panic!("no code") };
         let joined = joiner.ask(&Ask::Join { code, address: Some(self.address()), leave: false });
         assert!(matches!(joined, Tell::Finished(_)), "{joined:?}");

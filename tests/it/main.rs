@@ -48,6 +48,7 @@ mod share;
 mod ship;
 mod toolchain;
 mod trust;
+mod trusted;
 mod turns;
 mod upgrade;
 mod with;

@@ -53,7 +53,7 @@ fn cache(agent: &Agent) -> Results {
     Results::open(&agent.home.join("cache"), ROOM)
 }
 
-fn keys(agent: &Agent) -> Vec<ActionKey> {
+pub(crate) fn keys(agent: &Agent) -> Vec<ActionKey> {
     cache(agent).keys(1000)
 }
 

@@ -123,6 +123,7 @@ fn request(start: &Start, found: &Found, buffer: &mut [u8]) -> Option<usize> {
         prefer: prefer.filter(|name| !name.is_empty()),
         session: start.var(env::SESSION).map_or(0, env::session),
         keeping: env::keeping(|name| start.var(name)) as u8,
+        trusted_only: env::trusted_only(start.var(env::TRUSTED_ONLY)),
     };
     request.write(buffer)
 }

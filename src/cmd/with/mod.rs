@@ -114,6 +114,9 @@ pub(super) fn run(args: &With) -> Result<u8, Failure> {
     let pool = pool(told, adviser.places.as_ref())?;
     let mut command = command(&args.command, told, total(first, wanted));
     set_environment(&mut command, tool, args.local, &adviser, &path_var);
+    if args.trusted_only {
+        command.env(env::TRUSTED_ONLY, "1");
+    }
     if let Some(pool) = &pool {
         let before = std::env::var_os("MAKEFLAGS").unwrap_or_default();
         command.env("MAKEFLAGS", pool.makeflags(&before));

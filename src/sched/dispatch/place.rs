@@ -17,7 +17,7 @@ use std::cmp::Reverse;
 impl Dispatcher {
     pub(super) fn group(&self, id: UnitId, unit: &Unit) -> Group {
         let alone = (!unit.failed.is_empty() || unit.out_of_memory > 0).then_some(id);
-        (unit.ask.toolchain, unit.ask.force, unit.ask.prefer, alone)
+        (unit.ask.toolchain, [unit.ask.force, unit.ask.among.is_some()], unit.ask.prefer, alone)
     }
 
     /// Puts a unit among those that wait.
@@ -130,7 +130,8 @@ impl Dispatcher {
     pub(super) fn candidates(&self, unit: &Unit, now_us: u64) -> Vec<Candidate> {
         let wish = Self::wish(unit);
         let has = |(id, peer): &(&PeerId, &Peer)| {
-            peer.serves() && peer.toolchains.contains(&wish.toolchain) && !unit.failed.contains(id)
+            let is_left = unit.ask.may_go_to(id) && !unit.failed.contains(id);
+            is_left && peer.serves() && peer.toolchains.contains(&wish.toolchain)
         };
         let usual = self.usual;
         self.peers.iter().filter(has).map(|(id, peer)| peer.candidate(*id, &wish, usual, now_us)).collect()
@@ -241,8 +242,11 @@ impl Dispatcher {
             return (retry::reason(failure), true);
         }
         let has = |peer: &&Peer| peer.is_connected && peer.toolchains.contains(&unit.ask.toolchain);
-        let there: Vec<&Peer> = self.peers.values().filter(has).collect();
-        let reason = if there.is_empty() {
+        let all = || self.peers.iter().filter(|(_, peer)| has(peer));
+        let there: Vec<&Peer> = all().filter(|(id, _)| unit.ask.may_go_to(id)).map(|(_, peer)| peer).collect();
+        let reason = if there.is_empty() && all().next().is_some() {
+            Reason::Policy
+        } else if there.is_empty() {
             Reason::NoMatch
         } else if there.iter().any(|peer| peer.serves() && peer.breaker.is_on_probation()) {
             Reason::PeerLost

@@ -12,7 +12,7 @@ fn gcc() -> Fingerprint {
 
 fn ask(key: u64) -> Ask {
     let work = Work { key, class: Class::default(), input_bytes: 1000 };
-    Ask { toolchain: gcc(), work, force: false, prefer: None, local: None, memory_kib: 0 }
+    Ask { toolchain: gcc(), work, force: false, prefer: None, among: None, local: None, memory_kib: 0 }
 }
 
 fn load(slots: u16) -> Load {
