@@ -47,6 +47,8 @@ struct Target {
     group: u64,
     /// When a member was last proved to be there, as a number that grows with each proof. 0: never.
     proved: u64,
+    /// What failed here came after that.
+    gone: bool,
 }
 
 impl Target {
@@ -54,6 +56,7 @@ impl Target {
     /// its own: machines that lost each other in one moment do not all come back in one moment.
     fn fail(&mut self, now_ms: u64, seed: u64) {
         self.failures = self.failures.saturating_add(1);
+        self.gone = true;
         let pause = (PAUSE_MS_MIN << self.failures.min(10).saturating_sub(1)).min(PAUSE_MS_MAX);
         let mut hasher = DefaultHasher::new();
         (seed, self.failures).hash(&mut hasher);
@@ -186,7 +189,7 @@ impl Dialer {
         const ANYWHERE: u8 = 3;
         let tellable = |(addr, t): &(&SocketAddr, &Target)| {
             t.proved > 0
-                && t.failures == 0
+                && !t.gone
                 && t.peer.is_some_and(|p| p != peer && p != self.me)
                 && means_the_same_at(**addr, to)
                 && (t.fixed || distance(**addr) < ANYWHERE)
@@ -200,6 +203,7 @@ impl Dialer {
         self.proofs += 1;
         if let Some(target) = self.targets.get_mut(&addr) {
             target.proved = self.proofs;
+            target.gone = false;
         }
     }
 
@@ -222,8 +226,17 @@ impl Dialer {
         if let Some(peer) = peer.filter(|_| !self.targets.contains_key(&addr)) {
             self.trim(peer);
         }
-        let fresh =
-            Target { peer, failures: 0, due_ms: now_ms, dialling: false, greeting: false, fixed, group, proved: 0 };
+        let fresh = Target {
+            peer,
+            failures: 0,
+            due_ms: now_ms,
+            dialling: false,
+            greeting: false,
+            fixed,
+            group,
+            proved: 0,
+            gone: false,
+        };
         let target = self.targets.entry(addr).or_insert(fresh);
         target.peer = peer.or(target.peer);
         target.fixed |= fixed;
@@ -345,7 +358,6 @@ impl Dialer {
         if let Some(target) = dialled.and_then(|addr| self.targets.get_mut(&addr)) {
             target.dialling = false;
             target.greeting = false;
-            target.failures = 0;
         }
         let new = Live { link, opener, since_ms: now_ms };
         match self.live.get(&peer).copied() {
