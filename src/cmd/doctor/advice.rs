@@ -43,11 +43,11 @@ pub(super) struct Check {
     pub(super) hint: String,
 }
 
-fn check(id: &'static str, level: Level, text: impl Into<String>, hint: impl Into<String>) -> Check {
+pub(super) fn check(id: &'static str, level: Level, text: impl Into<String>, hint: impl Into<String>) -> Check {
     Check { id, level, text: text.into(), hint: hint.into() }
 }
 
-fn good(id: &'static str, text: impl Into<String>) -> Check {
+pub(super) fn good(id: &'static str, text: impl Into<String>) -> Check {
     check(id, Level::Good, text, "")
 }
 
