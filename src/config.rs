@@ -532,8 +532,13 @@ mod tests {
             line 2 of the file is not TOML: string values must be quoted, expected literal string
             "#
         );
+        let advertise = |text: &'static str| {
+            resolve(Flags::default(), |n| (n == "MESH_ADVERTISE").then(|| text.into()), None).map(|(c, _)| c.advertise)
+        };
+        let both = ["192.168.1.30:6374", "[fd00::1]:7"].map(|a| a.parse().expect("an address"));
+        assert_eq!(advertise("192.168.1.30:6374, [fd00::1]:7").expect("addresses"), both);
         for wrong in ["tower.lan", "10.0.0.1", "0.0.0.0:6374", "10.0.0.1:0"] {
-            assert!(resolve(Flags::default(), |n| (n == "MESH_ADVERTISE").then(|| wrong.into()), None).is_err());
+            assert!(advertise(wrong).is_err(), "{wrong}");
         }
         assert!(resolve(Flags::default(), |n| (n == "MESH_PORT").then(|| "x".into()), None).is_err());
     }
