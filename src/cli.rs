@@ -2,6 +2,7 @@
 //!
 //! `mesh cc` is listed here for the help only: the launcher is told by the first words, before any of this is looked at.
 
+use crate::view::history::Since;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
@@ -65,6 +66,8 @@ pub enum Command {
     Toolchain(Toolchain),
     /// Show what results are kept here, check them or remove them
     Cache(Cache),
+    /// Count what was compiled where, what was kept and what that saved
+    Stats(Stats),
     /// Lend nothing for a while
     Pause(Pause),
     /// End the pause
@@ -313,6 +316,35 @@ pub enum CacheDo {
     Verify,
 }
 
+/// What was counted.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Only for so long, such as 30m, 2h or 2d, or since the last build began or the machine was started; without this,
+    /// since --zero, as far back as is known (8 days)
+    #[arg(long, value_name = "TIME|build|boot", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// A row for each
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub by: Option<StatsBy>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Forget everything that was counted, and begin at zero
+    #[arg(long, conflicts_with_all = ["since", "by", "json"])]
+    pub zero: bool,
+}
+
+/// What has a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatsBy {
+    /// Machines, by how much they have compiled
+    Peer,
+    /// Why units were compiled here, and why results were not kept
+    Reason,
+    /// Sources, by how long they took, as far as the agent remembers them
+    File,
+}
+
 /// Which unit.
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -447,6 +479,7 @@ mod tests {
           explain    Tell where a file was compiled, and why there
           toolchain  List the compilers of this machine, who has them and what is sent where
           cache      Show what results are kept here, check them or remove them
+          stats      Count what was compiled where, what was kept and what that saved
           pause      Lend nothing for a while
           resume     End the pause
           mode       Show or set what this machine lends: off, idle, share or full

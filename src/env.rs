@@ -38,8 +38,8 @@ pub const COMPILERS: &str = "MESH_COMPILERS";
 pub const TOOLCHAIN_RATE: &str = "MESH_TOOLCHAIN_RATE";
 /// `off`, `idle`, `share` or `full`: what this machine lends, over the configuration file's `mode`.
 pub const MODE: &str = "MESH_MODE";
-/// `on` (default), `read` or `off`, for an agent: whether results are kept and looked for; over the configuration file's
-/// `cache.use`.
+/// `on` (default), `read` or `off`. For an agent: whether results are kept and looked for; over the configuration file's
+/// `cache.use`. For a launcher: the same of its unit, as far as the agent does it at all.
 pub const CACHE: &str = "MESH_CACHE";
 /// How much room kept results may take, such as `10G`, for an agent; over the configuration file's `cache.max_size`.
 pub const CACHE_SIZE: &str = "MESH_CACHE_SIZE";
@@ -113,6 +113,43 @@ pub fn travels(name: &[u8]) -> bool {
         || TRAVEL_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
+/// Names the descriptor for what ccache does not keep of what is printed: ccache sets it for a compiler whose result it is
+/// about to keep, and for that only.
+const CCACHE_KEEPS: &str = "UNCACHED_ERR_FD";
+/// `1`: what ccache sets for every program that it runs, so that none of them is ccache again.
+const CCACHE_RUNS: &str = "CCACHE_DISABLE";
+
+on_wire! {
+    /// What a launcher says of the results of its unit. It can take away from what its agent does, and add nothing.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Keeping {
+        /// What the agent's settings say.
+        Settings,
+        /// [`CACHE`] says `read`: a result is looked for, and none is kept.
+        Read,
+        /// [`CACHE`] says `off`.
+        Off,
+        /// ccache runs the launcher and keeps the result itself.
+        Ccache,
+        /// [`FALLBACK`] says that nothing is to be compiled on this machine: so nothing is, to be kept.
+        Elsewhere,
+    }
+}
+
+/// What a launcher with these variables says of its unit's results.
+#[must_use]
+pub fn keeping<V: AsRef<[u8]>>(var: impl Fn(&str) -> Option<V>) -> Keeping {
+    let is_elsewhere = || var(FALLBACK).is_some_and(|value| value.as_ref() == b"0");
+    let runs = || var(CCACHE_RUNS).is_some_and(|value| value.as_ref() == b"1");
+    match var(CACHE).as_ref().map(AsRef::as_ref) {
+        Some(b"read") => Keeping::Read,
+        Some(b"off") => Keeping::Off,
+        said if said != Some(b"on") && var(CCACHE_KEEPS).is_some() && runs() => Keeping::Ccache,
+        _ if is_elsewhere() => Keeping::Elsewhere,
+        _ => Keeping::Settings,
+    }
+}
+
 /// What [`SESSION`] says; 0, which is no build, for anything that is not a decimal number of 64 bits.
 #[must_use]
 pub fn session(value: &[u8]) -> u64 {
@@ -126,6 +163,31 @@ pub fn session(value: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_that_ccache_keeps_is_kept_here_only_if_that_is_said() {
+        let said = |all: &[(&str, &'static str)]| {
+            keeping(|name| all.iter().find(|(have, _)| *have == name).map(|(_, value)| value.as_bytes()))
+        };
+        let below = [("UNCACHED_ERR_FD", "3"), ("CCACHE_DISABLE", "1"), ("CCACHE_PREFIX", "mesh-cc")];
+        assert_eq!(said(&[]), Keeping::Settings);
+        assert_eq!(said(&below), Keeping::Ccache);
+        // Set for every program, or what ccache runs without keeping it.
+        assert_eq!((said(&below[..1]), said(&below[1..])), (Keeping::Settings, Keeping::Settings));
+        let elsewhere = [("MESH_FALLBACK", "0")];
+        assert_eq!(said(&elsewhere), Keeping::Elsewhere);
+        assert_eq!(said(&[elsewhere[0], ("MESH_CACHE", "on")]), Keeping::Elsewhere);
+        assert_eq!(said(&[elsewhere[0], ("MESH_CACHE", "read")]), Keeping::Read);
+        for (word, want) in [
+            ("on", Keeping::Settings),
+            ("read", Keeping::Read),
+            ("off", Keeping::Off),
+            ("yes", Keeping::Ccache),
+            ("", Keeping::Ccache),
+        ] {
+            assert_eq!(said(&[&below[..], &[("MESH_CACHE", word)]].concat()), want, "{word}");
+        }
+    }
 
     #[test]
     fn what_compilers_look_at_travels_and_secrets_do_not() {

@@ -8,7 +8,8 @@
 //! client's absolute paths exist and nothing else does, runs its own copy of the compiler in it (sent to it before, if it
 //! had none), and sends back what the compiler made. The launcher renames it into place. Whatever goes wrong on the way, the launcher becomes the compiler.
 //! Before that, the agent looks whether it keeps a result of just this action, and asks one member who else does
-//! (`agent/seek.rs`): that is placed instead, if the machine that made it has signed it.
+//! (`agent/seek.rs`): that is placed instead, if the machine that made it has signed it. What stays here for want of others is
+//! compiled in this machine's own sandbox (`agent/here.rs`): only then is it known what it has read, so that it can be kept.
 //!
 //! ```text
 //! mesh cc ──Request──▶ agent: Invocation ▶ Plan ▶ Closure ▶ choose(peer)

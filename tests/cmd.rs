@@ -5,6 +5,8 @@
 #[cfg(target_os = "linux")]
 #[path = "cmd/install.rs"]
 mod install;
+#[path = "cmd/stats.rs"]
+mod stats;
 #[path = "cmd/toolchain.rs"]
 mod toolchain;
 

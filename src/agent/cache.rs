@@ -1,4 +1,4 @@
-//! What was compiled elsewhere once is not compiled again (DO).
+//! What was compiled once, here or elsewhere, is not compiled again (DO).
 //!
 //! A unit's key is worked out as soon as its closure is known, in the same task, and a result of that key is placed at once:
 //! a hit asks nobody, takes no slot and starts nothing. What comes from another machine is kept after the launcher has its
@@ -6,6 +6,7 @@
 
 use super::{
     Agent,
+    checkouts::{self, Portable},
     compile::Unit,
     outputs::{Made, Placed},
     phases::measured,
@@ -15,9 +16,14 @@ use super::{
 use crate::{
     compiler,
     config::{CacheUse, Config},
+    env::Keeping,
     host::wall_ms,
     net::stream::{self, Packed},
-    store::results::{Kept, Results, Stats},
+    store::{
+        checkouts::Checkouts,
+        results::{Kept, Results, Stats},
+    },
+    view::snapshot::Uncacheable,
 };
 use mesh_proto::{
     closure::Entry,
@@ -39,7 +45,9 @@ const UNPACKED_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Cache {
     /// `None`: none are looked for.
-    results: Option<Results>,
+    pub(super) results: Option<Results>,
+    /// Which of them other checkouts may have.
+    pub(super) checkouts: Checkouts,
     keeps: bool,
     room: Arc<Semaphore>,
 }
@@ -54,6 +62,8 @@ pub(super) struct Had {
     pub(super) made_ms: u64,
     /// Files in its closure.
     pub(super) files: usize,
+    /// The root of the checkout in which it was made, if that was another one.
+    pub(super) elsewhere: Option<Vec<u8>>,
     /// How long looking and placing took, and of that the processor's time, microseconds.
     pub(super) took_us: (u64, u64),
 }
@@ -69,6 +79,8 @@ pub(super) struct Keep {
     plain: Vec<Vec<u8>>,
     /// What the machine that made it has signed.
     receipt: Option<Receipt>,
+    /// What another checkout may have it by.
+    portable: Option<Portable>,
     /// Others wait for it.
     pub(super) making: Option<Making>,
 }
@@ -78,7 +90,8 @@ impl Cache {
         let is_on = config.cache != CacheUse::Off && config.cache_bytes_max > 0;
         let results = is_on.then(|| Results::open(folder, config.cache_bytes_max));
         let room = Arc::new(Semaphore::new(WAITING_KIB_MAX as usize));
-        Self { results, keeps: is_on && config.cache == CacheUse::On, room }
+        let checkouts = Checkouts::open(folder, config.cache_bytes_max);
+        Self { results, checkouts, keeps: is_on && config.cache == CacheUse::On, room }
     }
 
     /// Whether a result may be worth its bytes on the wire later.
@@ -116,14 +129,22 @@ impl Cache {
 pub(super) fn key(agent: &Agent, unit: &Unit) -> Option<ActionKey> {
     agent.cache.results.as_ref()?;
     let toolchain = unit.toolchain();
-    if unit.closure.timestamped || !compiler::is_reproducible(&unit.job.argv, toolchain.family) {
+    let why = match unit.keeping() {
+        Keeping::Off => Some(Uncacheable::Asked),
+        Keeping::Ccache => Some(Uncacheable::Ccache),
+        _ if unit.closure.timestamped => Some(Uncacheable::Time),
+        _ if !compiler::is_reproducible(&unit.job.argv, toolchain.family) => Some(Uncacheable::Flags),
+        Keeping::Settings | Keeping::Read | Keeping::Elsewhere => None,
+    };
+    if let Some(why) = why {
+        agent.records().uncacheable(why);
         return None;
     }
     Some(ActionKey::of(&unit.job, unit.closure.keyed(), has_programs(&toolchain.manifest)))
 }
 
 /// Whether a directory of `PATH` exists for a job: what is not below the toolchain's directories does not.
-fn has_programs(manifest: &Manifest) -> impl Fn(&[u8]) -> bool {
+pub(super) fn has_programs(manifest: &Manifest) -> impl Fn(&[u8]) -> bool {
     |dir| {
         let dir = dir.strip_suffix(b"/").unwrap_or(dir);
         let is_below =
@@ -170,14 +191,16 @@ pub(super) fn take(agent: &Agent, unit: &Unit, kept: Kept) -> Option<(Had, Box<K
     let had = Had::new(unit, &kept, placed?, (began, cpu_us));
     let Kept { key, executor, outcome, packed, made_ms, signature } = kept;
     let receipt = signature.map(|signature| Receipt { executor, made_ms, signature });
-    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, making: None })))
+    let portable = unit.portable.clone();
+    Some((had, Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable, making: None })))
 }
 
 impl Had {
-    fn new(unit: &Unit, kept: &Kept, placed: Placed, (began, cpu_us): (Instant, u64)) -> Self {
+    pub(super) fn new(unit: &Unit, kept: &Kept, placed: Placed, (began, cpu_us): (Instant, u64)) -> Self {
         let took_us = (u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), cpu_us);
         let Kept { executor, made_ms, .. } = *kept;
-        Self { placed, outcome: kept.outcome.clone(), executor, made_ms, files: unit.closure.entries.len(), took_us }
+        let (outcome, files) = (kept.outcome.clone(), unit.closure.entries.len());
+        Self { placed, outcome, executor, made_ms, files, elsewhere: None, took_us }
     }
 }
 
@@ -186,7 +209,7 @@ pub(super) fn sealed(agent: &Agent, key: &ActionKey) -> Option<(Sealed, Vec<Vec<
     let Kept { executor, outcome, packed, made_ms, signature, .. } = agent.cache.results.as_ref()?.get(key)?;
     let receipt = match signature {
         Some(signature) => Receipt { executor, made_ms, signature },
-        // Made here, for this machine's own user: nobody has asked for it before.
+        // Made here, in the sandbox, for this machine's own user: nobody has asked for it before.
         None if executor == agent.mesh.me() => seek::receipt(agent, key, &outcome, made_ms),
         None => return None,
     };
@@ -195,21 +218,20 @@ pub(super) fn sealed(agent: &Agent, key: &ActionKey) -> Option<(Sealed, Vec<Vec<
 
 /// The files of an entry, if each is what it was, and all are what the unit makes.
 fn made(unit: &Unit, kept: &Kept) -> Option<Vec<Made>> {
+    unit.made(&kept.outcome, unpacked(kept)?)
+}
+
+/// The outputs' bytes, if each is what it was.
+pub(super) fn unpacked(kept: &Kept) -> Option<Vec<Vec<u8>>> {
     let plain = |(output, packed): (&mesh_proto::job::Output, &Vec<u8>)| {
         Packed::from_wire(packed, output.size).and_then(|packed| packed.unpack(&output.digest)).ok()
     };
-    let bytes: Option<Vec<Vec<u8>>> = kept.outcome.outputs.iter().zip(&kept.packed).map(plain).collect();
-    unit.made(&kept.outcome, bytes?)
+    kept.outcome.outputs.iter().zip(&kept.packed).map(plain).collect()
 }
 
 /// What is to be kept of a result that has just come and was found good, if anything.
-pub(super) fn keep(
-    agent: &Agent,
-    key: Option<ActionKey>,
-    back: &mut Back,
-    making: Option<Making>,
-) -> Option<Box<Keep>> {
-    let key = key.filter(|_| agent.cache.keeps)?;
+pub(super) fn keep(agent: &Agent, unit: &Unit, back: &mut Back, making: Option<Making>) -> Option<Box<Keep>> {
+    let key = unit.key.filter(|_| unit.is_kept(agent))?;
     let executor = back.link.as_ref().map_or_else(|| agent.mesh.me(), |link| link.peer);
     let packed = std::mem::take(&mut back.packed);
     let mut plain = Vec::new();
@@ -220,13 +242,14 @@ pub(super) fn keep(
         plain.clone_from(&back.bytes);
     }
     let receipt = back.receipt.filter(|receipt| receipt.executor == executor);
-    Some(Box::new(Keep { key, executor, outcome: back.outcome.clone(), packed, plain, receipt, making }))
+    let (outcome, portable) = (back.outcome.clone(), unit.portable.clone());
+    Some(Box::new(Keep { key, executor, outcome, packed, plain, receipt, portable, making }))
 }
 
 /// What this machine has made for another one, to be kept here too.
 pub(super) fn keep_made(key: ActionKey, outcome: Outcome, packed: Vec<Vec<u8>>, receipt: Receipt) -> Box<Keep> {
     let (executor, receipt) = (receipt.executor, Some(receipt));
-    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, making: None })
+    Box::new(Keep { key, executor, outcome, packed, plain: Vec::new(), receipt, portable: None, making: None })
 }
 
 /// Keeps a result, in the background.
@@ -243,7 +266,7 @@ pub(super) fn put(agent: &Arc<Agent>, keep: Box<Keep>) {
 
 /// Keeps a result; blocking.
 pub(super) fn put_now(agent: &Agent, keep: Keep) {
-    let Keep { key, executor, outcome, mut packed, plain, receipt, making } = keep;
+    let Keep { key, executor, outcome, mut packed, plain, receipt, portable, making } = keep;
     for bytes in &plain {
         let mut wire = Vec::new();
         if stream::pack_blob(bytes, &mut wire).is_err() {
@@ -254,8 +277,15 @@ pub(super) fn put_now(agent: &Agent, keep: Keep) {
     if let Some(results) = &agent.cache.results {
         let made_ms = receipt.map_or_else(wall_ms, |receipt| receipt.made_ms);
         let signature = receipt.map(|receipt| receipt.signature);
-        results.put(&Kept { key, executor, outcome, packed, made_ms, signature });
+        let bytes = packed.iter().map(Vec::len).sum::<usize>() as u64;
+        let kept = Kept { key, executor, outcome, packed, made_ms, signature };
+        if results.put(&kept) {
+            agent.records().kept(bytes);
+        }
         seek::kept(agent, key);
+        if let Some(portable) = portable {
+            checkouts::keep(agent, portable, &kept);
+        }
     }
     // Who waited for it finds it now.
     drop(making);

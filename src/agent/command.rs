@@ -55,6 +55,8 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Lease { memory_kib, name } => {
             return super::session::lease(agent, memory_kib, &name, client).await;
         }
+        Ask::Count { zero } => count(agent, zero).await,
+        Ask::Files { since_ms } => Tell::Files(agent.records().files(since_ms)),
         Ask::Jobs => Tell::Jobs(agent.jobs()),
         Ask::Stop => {
             agent.stop.notify_one();
@@ -66,6 +68,23 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
 
 pub(super) fn failed(code: u8, text: impl Into<String>) -> Tell {
     Tell::Failed { code, text: text.into() }
+}
+
+/// Writes down what was counted until now, or forgets it.
+async fn count(agent: &Arc<Agent>, zero: bool) -> Tell {
+    let counting = agent.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        if zero {
+            return counting.history.zero(super::history::sums(&counting));
+        }
+        super::history::add(&counting);
+        Ok(())
+    });
+    match written.await {
+        Ok(Ok(())) => Tell::Finished("counted".to_owned()),
+        Ok(Err(error)) => failed(FAILED, format!("what was counted could not be removed: {error}")),
+        Err(_) => failed(FAILED, "what was counted could not be written"),
+    }
 }
 
 fn found(agent: &Agent, name: &str) -> Tell {
@@ -326,7 +345,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
 }
 
 /// What the records have counted, and the dispatcher.
-fn counters(agent: &Agent, records: &super::records::Records) -> Counters {
+pub(super) fn counters(agent: &Agent, records: &super::records::Records) -> Counters {
     let counts = agent.desk.look(Dispatcher::counts);
     let kept = agent.cache.stats();
     Counters {

@@ -6,10 +6,13 @@
 use super::{
     Agent,
     cache::{self, Had, Keep},
+    checkouts::{self, Portable},
     desk::Ticket,
+    here::{self, Alone, Compiled},
+    natives,
     outputs::{Made, Placed},
     phases::{Phases, measured},
-    seek::{self, First, Inquiry, Lead},
+    seek::{self, First, Inquiry, Lead, Making},
     session,
     starts::{self, Back, Came, Going},
     wire::Request,
@@ -17,10 +20,10 @@ use super::{
 use crate::{
     compiler::{
         invocation::Invocation,
-        native,
         plan::{self, Language, Plan},
         response,
     },
+    env::Keeping,
     inputs::{
         Closure, Tick, Want,
         ask::{self, Question, Rung},
@@ -30,7 +33,7 @@ use crate::{
         dispatch::{Ask, Why},
         history::{Class, Work},
     },
-    toolchain::{LookupError, Toolchain, native_trace},
+    toolchain::{LookupError, Toolchain},
     view::snapshot::{Phase, UnitRecord},
 };
 use mesh_proto::{
@@ -53,8 +56,6 @@ use tokio_util::sync::CancellationToken;
 
 /// A response file, bytes.
 const RESPONSE_BYTES_MAX: u64 = 8 << 20;
-/// Answers about native options that are kept.
-const NATIVES_MAX: usize = 256;
 
 /// What the launcher is told.
 pub(super) enum Verdict {
@@ -86,6 +87,8 @@ pub(super) struct Unit {
     pub(super) job: Job,
     /// What its result is kept under; `None` if it is not.
     pub(super) key: Option<ActionKey>,
+    /// What another checkout may have its result by; `None` as long as nobody needs to know.
+    pub(super) portable: Option<Portable>,
     work: Work,
     /// Why only a kept result will do: nobody can compile it.
     stranded: Option<Reason>,
@@ -97,9 +100,29 @@ impl Unit {
         &self.view.toolchain
     }
 
+    /// The compiler, to be held beyond the unit.
+    pub(super) fn shared_toolchain(&self) -> &Arc<Toolchain> {
+        &self.view.toolchain
+    }
+
+    /// What its command line says.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.view.plan
+    }
+
     /// The launcher's file creation mask.
     pub(super) fn umask(&self) -> u32 {
         self.view.request.umask
+    }
+
+    /// What the launcher says of its result.
+    pub(super) fn keeping(&self) -> Keeping {
+        self.view.request.keeping
+    }
+
+    /// Whether its result is to be kept.
+    pub(super) fn is_kept(&self, agent: &Agent) -> bool {
+        self.key.is_some() && agent.cache.keeps() && self.keeping() != Keeping::Read
     }
 
     /// Whether the plan says that the compiler makes a file of this path.
@@ -178,7 +201,7 @@ struct Arrived {
 }
 
 /// Why a unit stays here.
-struct Stays {
+pub(super) struct Stays {
     reason: Reason,
     fallback: bool,
     /// Its ticket holds a slot here already.
@@ -192,30 +215,52 @@ impl From<Reason> for Stays {
     }
 }
 
+/// What a unit that stays here leaves behind.
+struct Left {
+    ticket: Option<Ticket>,
+    local: Ask,
+    alone: Option<Alone>,
+}
+
 /// Compiles a unit, or says that it is to be compiled here. Dropped or cancelled, it takes everything back.
 pub(super) async fn unit(agent: &Arc<Agent>, request: Request, cancel: CancellationToken) -> Verdict {
     let mut phases = Phases::default();
     let session = request.session;
     let mut record = UnitRecord::default();
     agent.records().requested();
-    let (mut ticket, mut local) = (None, Ask::here(Work::default()));
-    let result = go(agent, request, &cancel, &mut phases, &mut record, (&mut ticket, &mut local)).await;
+    let mut left = Left { ticket: None, local: Ask::here(Work::default()), alone: None };
+    let result = go(agent, request, &cancel, &mut phases, &mut record, &mut left).await;
+    let mut took_here = None;
     let verdict = match result {
         Ok(done) => done,
         Err(Stays { reason, fallback, holds }) => {
             record.reason = Some(reason);
             record.ran_on = None;
-            let ticket = match ticket {
+            let ticket = match left.ticket {
                 Some(ticket) if holds => ticket,
-                other => session::slot_here(agent, other, local, (reason, fallback), &record.source).await,
+                other => session::slot_here(agent, other, left.local, (reason, fallback), &record.source).await,
             };
             phases.ended("slot", None);
-            Verdict::Local { reason, fallback, ticket }
+            let compiled = match left.alone {
+                Some(alone) => here::compile(agent, alone, reason, &mut phases, &mut record).await,
+                None => None,
+            };
+            match compiled {
+                Some(Compiled { text, placed, keep, took }) => {
+                    ticket.compiled_here(true);
+                    took_here = Some((reason, took));
+                    Verdict::Done { text, placed, keep }
+                }
+                None => Verdict::Local { reason, fallback, ticket },
+            }
         }
     };
     record.ended_ms = crate::host::wall_ms();
     record.phases = phases.take();
     agent.sessions.ended(session, |name| agent.speed_of(name), &record);
+    if let Some((reason, took)) = took_here {
+        agent.sessions.ran_here(session, reason, took);
+    }
     agent.records().ended(record);
     agent.changed();
     verdict
@@ -227,7 +272,7 @@ async fn go(
     cancel: &CancellationToken,
     phases: &mut Phases,
     record: &mut UnitRecord,
-    (ticket, local): (&mut Option<Ticket>, &mut Ask),
+    left: &mut Left,
 ) -> Result<Verdict, Stays> {
     if agent.is_leaving() {
         return Err(fallback(Reason::Leaving));
@@ -238,19 +283,23 @@ async fn go(
     let ((known, prepared), cpu_us) = prepared.map_err(|_| Stays::from(Reason::Unreadable))?;
     (record.source, record.output, record.compiler) = (known.source, known.output, known.compiler);
     record.note = known.note;
-    (local.toolchain, local.work) = (known.toolchain.unwrap_or(local.toolchain), known.work);
+    (left.local.toolchain, left.local.work) = (known.toolchain.unwrap_or(left.local.toolchain), known.work);
     phases.ended("scan", Some(cpu_us));
     let unit = match prepared? {
         Prepared::Out(unit) => Arc::new(*unit),
         Prepared::Had(had) => return Ok(served(agent, *had, phases, record, None)),
+        Prepared::Alone(unit, reason) => {
+            left.alone = Some(Alone { making: making(agent, &unit), unit: Arc::new(*unit) });
+            return Err(fallback(reason));
+        }
     };
     record.files = u32::try_from(unit.closure.entries.len()).unwrap_or(u32::MAX);
     let (back, making) = match unit.key.filter(|_| agent.cache.is_on()) {
-        None => (run_remotely(agent, &unit, cancel, phases, record, ticket).await, None),
+        None => (run_remotely(agent, &unit, cancel, phases, record, &mut left.ticket).await, None),
         Some(key) => {
             let expected_us = agent.desk.look(|all| all.expects_us(&unit.toolchain().fingerprint, &unit.work));
             let expected = Duration::from_micros(expected_us);
-            let making = if agent.cache.keeps() { agent.whereto.makes(key) } else { None };
+            let making = making(agent, &unit);
             let inquiry = Inquiry::of(agent, key, expected, making.is_some());
             let patience = inquiry.patience;
             let ask = async {
@@ -265,7 +314,7 @@ async fn go(
                     () = cancel.cancelled() => None,
                 }
             };
-            let compile = run_remotely(agent, &unit, cancel, phases, record, ticket);
+            let compile = run_remotely(agent, &unit, cancel, phases, record, &mut left.ticket);
             match seek::hedged(ask, patience, |lead: &Lead| lead.patience(expected), follow, compile).await {
                 First::Found(found) => {
                     let Found { had, mut keep, from, joined } = found;
@@ -284,11 +333,17 @@ async fn go(
     if unit.key.is_some() {
         agent.records().not_in_cache();
     }
-    let mut back = back?;
+    let mut back = match back {
+        Ok(back) => back,
+        Err(stays) => {
+            left.alone = Some(Alone { unit, making });
+            return Err(stays);
+        }
+    };
     if back.outcome.exit != Exit::Code(0) {
         return Err(Reason::CompileError.into());
     }
-    let keep = cache::keep(agent, unit.key, &mut back, making);
+    let keep = cache::keep(agent, &unit, &mut back, making);
     let placing = agent.clone();
     let placed =
         tokio::task::spawn_blocking(move || measured(|| place(&placing, &unit, back.outcome, back.bytes))).await;
@@ -296,6 +351,11 @@ async fn go(
     phases.ended("write", Some(cpu_us));
     let (text, placed) = placed?;
     Ok(Verdict::Done { text, placed, keep })
+}
+
+/// Lets others wait for a unit whose result will be kept.
+fn making(agent: &Agent, unit: &Unit) -> Option<Making> {
+    agent.whereto.makes(unit.key.filter(|_| unit.is_kept(agent))?)
 }
 
 /// A result that was made elsewhere, or for another unit.
@@ -315,7 +375,10 @@ async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, 
     let kept = seek::follow(agent, lead, key, expected).await;
     let (placing, unit) = (agent.clone(), unit.clone());
     let placed = tokio::task::spawn_blocking(move || match kept {
-        Some(kept) => cache::take(&placing, &unit, kept).map(|(had, keep)| (had, Some(keep))),
+        Some(kept) => {
+            let keeps = unit.is_kept(&placing);
+            cache::take(&placing, &unit, kept).map(|(had, keep)| (had, Some(keep).filter(|_| keeps)))
+        }
         None if is_here => cache::look(&placing, &unit).map(|had| (had, None)),
         None => None,
     });
@@ -325,7 +388,10 @@ async fn find(agent: &Arc<Agent>, unit: &Arc<Unit>, lead: Lead, key: ActionKey, 
 
 /// A unit whose result was kept.
 fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord, keep: Option<Box<Keep>>) -> Verdict {
-    let Had { placed, outcome, executor, made_ms, files, took_us: (us, cpu_us) } = had;
+    let Had { placed, outcome, executor, made_ms, files, elsewhere, took_us: (us, cpu_us) } = had;
+    if let Some(root) = elsewhere {
+        record.note = format!("made in another checkout, {}", String::from_utf8_lossy(&root));
+    }
     phases.split("cache", us, cpu_us);
     record.cached = true;
     record.files = u32::try_from(files).unwrap_or(u32::MAX);
@@ -336,7 +402,7 @@ fn served(agent: &Agent, had: Had, phases: &mut Phases, record: &mut UnitRecord,
 }
 
 /// What the machine that ran a unit says of it.
-fn ran(outcome: &Outcome, record: &mut UnitRecord) {
+pub(super) fn ran(outcome: &Outcome, record: &mut UnitRecord) {
     let usage = &outcome.usage;
     let there =
         [("stage", usage.stage_us), ("wait", usage.wait_us), ("run", usage.run_us), ("collect", usage.collect_us)];
@@ -386,6 +452,8 @@ pub(super) fn sample(agent: &Arc<Agent>, request: Request) -> Result<Sample, Rea
 enum Prepared {
     /// It goes out.
     Out(Box<Unit>),
+    /// It stays here, for this reason.
+    Alone(Box<Unit>, Reason),
     /// Its outputs lie beside their targets already.
     Had(Box<Had>),
 }
@@ -394,15 +462,19 @@ enum Prepared {
 fn prepare(agent: &Arc<Agent>, request: Request, arrived: Arrived) -> (Known, Result<Prepared, Stays>) {
     let mut known = Known::default();
     let unit = plan_and_close(agent, request, arrived, &mut known, true);
-    let prepared = unit.and_then(|mut unit| {
+    let prepared = unit.map(|mut unit| {
         unit.key = cache::key(agent, &unit);
-        match (cache::look(agent, &unit), unit.stranded) {
-            (Some(had), _) => Ok(Prepared::Had(Box::new(had))),
+        let had = cache::look(agent, &unit).or_else(|| {
+            unit.portable = checkouts::of(&unit);
+            checkouts::look(agent, &unit)
+        });
+        match (had, unit.stranded) {
+            (Some(had), _) => Prepared::Had(Box::new(had)),
             (None, Some(reason)) => {
                 agent.records().not_in_cache();
-                Err(fallback(reason))
+                Prepared::Alone(Box::new(unit), reason)
             }
-            (None, None) => Ok(Prepared::Out(Box::new(unit))),
+            (None, None) => Prepared::Out(Box::new(unit)),
         }
     });
     (known, prepared)
@@ -445,10 +517,10 @@ fn plan_and_close(
         return Err(Reason::UnknownOption.into());
     }
     let stranded = if goes_out { agent.may_go_out(&toolchain).err() } else { None };
-    if let Some(reason) = stranded.filter(|reason| !may_be_kept(agent, *reason)) {
+    if let Some(reason) = stranded.filter(|reason| !may_be_kept(agent, *reason, &toolchain)) {
         return Err(fallback(reason));
     }
-    let argv = expand_native(agent, &toolchain, &plan, invocation.argv)?;
+    let argv = natives::expanded(agent, &toolchain, &plan, invocation.argv)?;
     let system_dirs = agent.system_dirs(&toolchain, plan.language, &plan.search.probe, &request.env, arrived.tick)?;
     let view = View { locale_dirs: vec![locale_dir(&toolchain)], request, toolchain, plan, system_dirs };
     let request = &view.request;
@@ -459,12 +531,12 @@ fn plan_and_close(
     }
     let work = Work { input_bytes: closure.bytes, ..known.work };
     let job = job(&view, &closure, argv, rung != Rung::Graph);
-    Ok(Unit { view, closure, job, key: None, work, stranded })
+    Ok(Unit { view, closure, job, key: None, portable: None, work, stranded })
 }
 
-/// Whether a unit that nobody can compile for this reason may have been compiled before.
-fn may_be_kept(agent: &Agent, reason: Reason) -> bool {
-    matches!(reason, Reason::NoPeer | Reason::NoMatch | Reason::ToolchainComing) && agent.cache.may_have()
+/// Whether a unit that nobody else can compile for this reason may have been compiled before, or its result can be kept.
+fn may_be_kept(agent: &Arc<Agent>, reason: Reason, toolchain: &Arc<Toolchain>) -> bool {
+    here::is_for_want_of_others(reason) && (here::is_possible(agent, toolchain) || agent.cache.may_have())
 }
 
 /// What a unit will be known by the next time.
@@ -526,42 +598,6 @@ fn absolute(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
 }
 
-/// Writes `-march=native` and its kin out for this machine's processor. The answer holds for as long as the agent lives:
-/// the compiler is known by its content, and the processor stays.
-fn expand_native(
-    agent: &Agent,
-    toolchain: &Toolchain,
-    plan: &Plan,
-    argv: Vec<Vec<u8>>,
-) -> Result<Vec<Vec<u8>>, Reason> {
-    if plan.native.is_empty() {
-        return Ok(argv);
-    }
-    let question = native::question(&argv, &plan.native, toolchain.family);
-    let key = (toolchain.fingerprint, question);
-    let known = agent.natives.lock().expect("no panic while held").get(&key).cloned();
-    let expansion = match known {
-        Some(expansion) => expansion,
-        None => {
-            let expansion = ask_native(toolchain, &key.1);
-            let mut natives = agent.natives.lock().expect("no panic while held");
-            if natives.len() >= NATIVES_MAX {
-                natives.clear();
-            }
-            natives.insert(key, expansion.clone());
-            expansion
-        }
-    };
-    Ok(native::substitute(&argv, &plan.native, &expansion.ok_or(Reason::NativeArch)?))
-}
-
-fn ask_native(toolchain: &Toolchain, question: &native::Question) -> Option<Vec<Vec<u8>>> {
-    let answer = native_trace(toolchain, question.argv.get(1..)?).ok()?;
-    let expansion = question.expansion(&answer)?;
-    let expanded = native_trace(toolchain, question.with(&expansion).get(1..)?).ok()?;
-    question.agree(&answer, &expanded).then_some(expansion)
-}
-
 /// Has the unit compiled by whoever is to do it. Err: it is compiled here.
 async fn run_remotely(
     agent: &Arc<Agent>,
@@ -578,7 +614,7 @@ async fn run_remotely(
     let (toolchain, force) = (&unit.view.toolchain, unit.view.request.force);
     let ask = Ask { toolchain: toolchain.fingerprint, work: unit.work, force, prefer, local: None, memory_kib: 0 };
     let held = ticket.insert(agent.ask(ask, &record.source));
-    let keeps = unit.key.is_some() && agent.cache.keeps();
+    let keeps = unit.is_kept(agent);
     let going = Going { job, closure: &unit.closure, toolchain, keeps };
     let came = starts::run(agent, held, going, cancel, &mut record.note).await;
     phases.ended("remote", None);
@@ -632,7 +668,12 @@ fn job(view: &View, closure: &Closure, argv: Vec<Vec<u8>>, strict: bool) -> Job 
 }
 
 /// Checks that nothing changed meanwhile, and writes the outputs; blocking.
-fn place(agent: &Agent, unit: &Unit, outcome: Outcome, bytes: Vec<Vec<u8>>) -> Result<(Vec<Text>, Placed), Stays> {
+pub(super) fn place(
+    agent: &Agent,
+    unit: &Unit,
+    outcome: Outcome,
+    bytes: Vec<Vec<u8>>,
+) -> Result<(Vec<Text>, Placed), Stays> {
     let (view, now) = (&unit.view, Arrived { at: Instant::now(), tick: agent.arrivals.arrive() });
     if !agent.graph().still_fresh(&view.want(now.tick), &unit.closure) {
         return Err(fallback(Reason::Changing));

@@ -5,6 +5,7 @@
 //! | [`wire`] | what launchers and commands say on the socket |
 //! | `local` | the socket: acknowledge, beat, lease |
 //! | `compile` | one unit of ours, from request to verdict; [`outputs`] writes the result |
+//! | [`history`] | what was counted, for longer than an agent lives |
 //! | `cache` | what was compiled elsewhere once is not compiled again |
 //! | `seek` | what another machine has made is had from there; who has what is told |
 //! | `desk` | drives the dispatcher, which says where our units go; `starts` does it, `submit` offers a unit to a peer |
@@ -21,6 +22,7 @@
 //! | `run` | start and end |
 
 pub mod dial;
+pub mod history;
 pub mod link;
 pub mod links;
 pub mod outputs;
@@ -28,6 +30,7 @@ pub mod records;
 pub mod wire;
 
 mod cache;
+mod checkouts;
 mod command;
 mod compile;
 mod compilers;
@@ -35,8 +38,10 @@ mod desk;
 mod fetch;
 mod give;
 mod guest;
+mod here;
 mod local;
 mod mesh;
+mod natives;
 mod nearby;
 mod pack;
 mod peers;
@@ -102,6 +107,7 @@ pub struct Agent {
     retired: Retired,
     temporaries: Arc<outputs::Temporaries>,
     records: Mutex<Records>,
+    history: history::History,
     /// Results that are kept.
     cache: cache::Cache,
     /// Who has which results.

@@ -4,11 +4,11 @@ use crate::{
     reason::Reason,
     view::{
         rows,
-        snapshot::{Counters, UnitRecord},
+        snapshot::{Counters, FileRow, Files, Uncacheable, UnitRecord},
     },
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,8 @@ use std::{
 const UNITS_MAX: usize = 4096;
 /// Records that one question is answered with.
 const ANSWERS_MAX: usize = 20;
+/// Sources that one question is answered with.
+const FILES_MAX: usize = 50;
 
 /// Units and counters.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ pub struct Records {
     counters: Counters,
     local: BTreeMap<Reason, u64>,
     by_peer: BTreeMap<String, u64>,
+    uncacheable: BTreeMap<Uncacheable, u64>,
     /// How long the compilers of kept results had run, microseconds.
     saved_us: u64,
     /// Changes since the file was written.
@@ -91,6 +94,17 @@ impl Records {
         self.counters.cache_misses += 1;
     }
 
+    /// No result of a unit is looked for or kept.
+    pub fn uncacheable(&mut self, why: Uncacheable) {
+        *self.uncacheable.entry(why).or_default() += 1;
+    }
+
+    /// A result of so many bytes was written.
+    pub fn kept(&mut self, bytes: u64) {
+        self.counters.cache_kept += 1;
+        self.counters.cache_kept_bytes += bytes;
+    }
+
     /// A result was dropped.
     pub fn discrepancy(&mut self) {
         self.counters.discrepancies += 1;
@@ -106,7 +120,38 @@ impl Records {
     /// The counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { local: self.local.iter().map(|(r, n)| (*r, *n)).collect(), ..self.counters.clone() }
+        Counters {
+            local: self.local.iter().map(|(r, n)| (*r, *n)).collect(),
+            uncacheable: self.uncacheable.iter().map(|(why, n)| (*why, *n)).collect(),
+            ..self.counters.clone()
+        }
+    }
+
+    /// How many of our units each peer has finished.
+    pub fn by_peer(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.by_peer.iter()
+    }
+
+    /// What came of the units that are remembered and ended then or later, milliseconds since 1970, by source.
+    #[must_use]
+    pub fn files(&self, since_ms: u64) -> Files {
+        let mut by_source: HashMap<&[u8], FileRow> = HashMap::new();
+        let units = self.units.iter().filter(|unit| unit.ended_ms >= since_ms && !unit.source.is_empty());
+        for unit in units {
+            let row = by_source.entry(&unit.source).or_default();
+            row.units += 1;
+            row.elsewhere += u64::from(unit.ran_on.is_some());
+            row.cached += u64::from(unit.cached);
+            row.ms += unit.phases.iter().map(|phase| phase.us).sum::<u64>() / 1000;
+            row.reason = unit.reason.or(row.reason);
+        }
+        let count = by_source.len() as u64;
+        let named = |(source, row): (&[u8], FileRow)| FileRow { source: source.to_vec(), ..row };
+        let mut rows: Vec<FileRow> = by_source.into_iter().map(named).collect();
+        rows.sort_unstable_by(|one, other| (other.ms, &one.source).cmp(&(one.ms, &other.source)));
+        rows.truncate(FILES_MAX);
+        let from_ms = self.units.front().map(|unit| unit.ended_ms);
+        Files { rows, count, from_ms, forgotten: self.units.len() >= UNITS_MAX }
     }
 
     /// How many of our units a peer has finished.

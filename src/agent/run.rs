@@ -167,6 +167,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
         tokio::spawn(housekeep(agent.clone())),
         tokio::spawn(super::cache::count(agent.clone())),
         tokio::spawn(super::seek::tell(agent.clone())),
+        tokio::spawn(super::history::keep(agent.clone())),
     ];
     tokio::select! {
         _ = terminate.recv() => {}
@@ -269,6 +270,7 @@ async fn make(
         searcher: Searcher::new(&places.cache),
         temporaries: Temporaries::sweep(&places.runtime),
         records: Mutex::new(Records::default()),
+        history: super::history::History::new(&places.state),
         cache: super::cache::Cache::open(&places.cache, &config),
         whereto: super::seek::Whereto::default(),
         links: Links::default(),
@@ -410,6 +412,7 @@ async fn leave(agent: &Arc<Agent>) {
     }
     super::nearby::goodbye(agent).await;
     agent.records().write(&agent.places.state);
+    super::history::add(agent);
     save_inputs(agent, &mut 0);
     agent.desk.save(&agent.places.cache);
     agent.peers.endpoint.close("leaving").await;

@@ -133,6 +133,7 @@ impl Server {
             family: toolchain.family,
             slot: slot.1,
             mirrors: None,
+            is_own: false,
         };
         self.worker.run(order, &self.blobs, &cancelled)
     }
@@ -369,6 +370,7 @@ async fn job(
         fingerprint,
         family: toolchain.family,
         mirrors: Some(link.mirrors.clone()),
+        is_own: false,
         slot: slot.1,
         job: offer.job,
     };

@@ -204,7 +204,7 @@ fn ended(
 }
 
 /// Runs the unit in this machine's own sandbox, in a root that holds its closure and nothing else.
-async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
+pub(super) async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
     let failed = |refusal| SubmitError::Failed(Failure::Refused(refusal));
     let server = agent.server.clone().ok_or(failed(Refusal::Sandbox))?;
     let (entries, bench) = (going.closure.entries.clone(), server.clone());
@@ -229,6 +229,7 @@ async fn copy(agent: &Arc<Agent>, going: Going<'_>) -> Ran {
         family: toolchain.family,
         slot: slot.number(),
         mirrors: None,
+        is_own: true,
     };
     let ran = run::run(server.worker.clone(), order, server.blobs.clone()).await;
     drop(slot);

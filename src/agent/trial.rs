@@ -8,6 +8,7 @@ use super::{
     wire::Request,
 };
 use crate::{
+    env::Keeping,
     reason::Reason,
     toolchain::{self, Answer, Toolchain},
     worker::{
@@ -174,6 +175,7 @@ impl<'a> Trial<'a> {
             force: true,
             prefer: None,
             session: 0,
+            keeping: Keeping::Off,
         })
     }
 

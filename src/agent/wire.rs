@@ -6,9 +6,10 @@
 
 pub use crate::launch::wire::{ASK_BYTES_MAX, TELL_BYTES_MAX};
 use crate::{
+    env::Keeping,
     reason::Reason,
     sched::guest::Mode,
-    view::snapshot::{ArrivalRow, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
+    view::snapshot::{ArrivalRow, Files, JobRow, Snapshot, ToolchainDetail, Toolchains, Why},
 };
 use mesh_proto::job::{Terminal, Text};
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,16 @@ pub enum Ask {
         /// How it is lent from now on; as it is if `None`.
         change: Option<ModeChange>,
     },
+    /// Write down what was counted, where those who look read it.
+    Count {
+        /// Begin at zero instead.
+        zero: bool,
+    },
+    /// What came of each source's units, as far as units are remembered.
+    Files {
+        /// Of those that ended then or later, milliseconds since 1970.
+        since_ms: u64,
+    },
 }
 
 /// A change of what is lent.
@@ -167,6 +178,8 @@ pub struct Request {
     pub prefer: Option<String>,
     /// `MESH_SESSION`: the build that it belongs to; 0 for none. It goes no further than the agent.
     pub session: u64,
+    /// What becomes of its result.
+    pub keeping: Keeping,
 }
 
 /// A build, as far as its agent knows it.
@@ -244,4 +257,6 @@ pub enum Tell {
     Leased,
     /// What runs now, the oldest first.
     Jobs(Vec<JobRow>),
+    /// What came of each source's units.
+    Files(Files),
 }

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     cli::{Cache, CacheDo},
     config::{CacheUse, Config, Flags},
-    store::results::{Found, Results},
+    store::{
+        checkouts::Checkouts,
+        results::{Found, Results},
+    },
     view::{rows, time},
 };
 use serde_json::json;
@@ -20,7 +23,10 @@ pub(super) fn run(args: &Cache) -> Result<u8, Failure> {
     let results = Results::open(&places.cache, config.cache_bytes_max);
     let found = match args.what {
         CacheDo::Stats => results.survey(),
-        CacheDo::Clear => results.clear(),
+        CacheDo::Clear => {
+            Checkouts::open(&places.cache, config.cache_bytes_max).clear();
+            results.clear()
+        }
         CacheDo::Verify => results.verify(),
     };
     // What they were good for is known to an agent alone.

@@ -259,6 +259,7 @@ impl Launch {
             force: self.force,
             prefer: std::env::var(env::PREFER).ok().filter(|name| !name.is_empty()),
             session: std::env::var_os(env::SESSION).map_or(0, |value| env::session(value.as_bytes())),
+            keeping: env::keeping(|name| std::env::var_os(name).map(OsString::into_vec)),
         })
     }
 

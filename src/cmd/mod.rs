@@ -19,6 +19,7 @@ mod pause;
 mod peers;
 mod setup;
 mod start;
+mod stats;
 mod status;
 mod toolchain;
 mod up;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Cache(args) => cache::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume => pause::resume(),
         Command::Mode(args) => pause::mode(&args),

@@ -9,11 +9,14 @@
 //!   passes     -Wp, -Wa, -Xclang: arguments that another program parses
 //!   language, environment, probe
 //! reproducible argv             -> whether it gives the same bytes twice
+//! portable     Plan, argv, object  -> whether it is the same in another checkout
+//!   dependencies                 a dependency list, for that one
 //! surely       argv                  -> a Reason, where the launcher needs no agent to know it
 //! native       -march=native         -> what it means on this machine
 //! ```
 
 mod args;
+pub mod dependencies;
 mod environment;
 mod family;
 pub mod invocation;
@@ -23,6 +26,7 @@ mod passes;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub mod portable;
 mod probe;
 mod reproducible;
 pub mod response;

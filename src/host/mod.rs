@@ -89,6 +89,17 @@ pub fn monotonic_ms() -> u64 {
     std::time::Duration::try_from(time).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// How long the machine has been running, asleep or not, milliseconds.
+#[must_use]
+pub fn since_boot_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    std::time::Duration::try_from(time).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Processor time of the calling thread, microseconds.
 #[must_use]
 pub fn thread_cpu_us() -> u64 {

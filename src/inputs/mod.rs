@@ -116,6 +116,10 @@ pub struct Closure {
     absent: Box<[NodeId]>,
     /// A file of it may say `__TIMESTAMP__`: what comes of it depends on when the file was written.
     pub timestamped: bool,
+    /// A file of it may say where it is (`__FILE__` and its kin): what comes of it depends on how its paths are spelled.
+    pub places: bool,
+    /// How many directories above where it is looked for the farthest name of a file leads.
+    pub climb: u8,
     /// Where the log of entries that are no longer true was when it was made.
     pub retired_at: Cursor,
     /// The graph's state that it was made of.

@@ -68,6 +68,8 @@ pub mod flag {
     pub const COMPUTED: u8 = 1 << 4;
     /// A `__has_include` or `__has_embed` whose operand is neither a literal nor a name.
     pub const COMPUTED_HAS: u8 = 1 << 5;
+    /// `__FILE__` or another name of what says in which file it stands, or an absolute path of a file to be read.
+    pub const PLACE: u8 = 1 << 6;
 }
 
 /// All that is kept of a text.
@@ -85,6 +87,23 @@ pub struct Scan {
     pub wrapper_calls: Vec<u32>,
     /// Bits of [`flag`].
     pub flags: u8,
+    /// How many directories above where it is looked for the farthest name leads ([`climb`]).
+    pub climb: u8,
+}
+
+/// How many directories above where it is looked for a name leads on its way.
+#[must_use]
+pub fn climb(name: &[u8]) -> u8 {
+    let (mut above, mut below) = (0u8, 0u8);
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if below > 0 => below -= 1,
+            b".." => above = above.saturating_add(1),
+            _ => below = below.saturating_add(1),
+        }
+    }
+    above
 }
 
 /// FNV-1a: what macro names are compared by. A collision makes a closure larger or a unit undecidable, never smaller.
@@ -101,6 +120,10 @@ pub fn scan(text: &[u8], asm: bool) -> Scan {
     let mut out = scanner.out;
     if asm && names_asm_file(text) {
         out.flags |= flag::ASM_FILE;
+    }
+    for (_, name) in out.uses.iter().filter(|(form, _)| *form != Form::Line) {
+        out.climb = out.climb.max(climb(name));
+        out.flags |= if name.starts_with(b"/") { flag::PLACE } else { 0 };
     }
     out.uses.sort_unstable();
     out.uses.dedup();
@@ -124,7 +147,16 @@ pub fn flags_of_body(text: &[u8]) -> u8 {
 }
 
 /// Identifiers that matter outside comments and strings. (Two letters more or less find the rest of their family.)
-const WATCHED: [&[u8]; 5] = [b"__DATE__", b"__TIME", b"has_include", b"HAS_INCLUDE", b"__has_embed"];
+const WATCHED: [&[u8]; 8] = [
+    b"__DATE__",
+    b"__TIME",
+    b"has_include",
+    b"HAS_INCLUDE",
+    b"__has_embed",
+    b"_FILE",
+    b"source_location",
+    b"PRETTY_FUNCTION",
+];
 /// Longest delimiter of a raw string, bytes.
 const RAW_DELIMITER_BYTES_MAX: usize = 16;
 
@@ -295,6 +327,7 @@ impl<'t> Scanner<'t> {
         match &*word {
             b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
             b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
+            word if is_place(word) => self.out.flags |= flag::PLACE,
             word if is_wrapper_name(word) || word == b"__has_embed" => self.out.flags |= flag::COMPUTED_HAS,
             _ => {}
         }
@@ -478,6 +511,7 @@ impl<'t> Scanner<'t> {
             match &*word {
                 b"__DATE__" | b"__TIME__" => self.out.flags |= flag::DATE_TIME,
                 b"__TIMESTAMP__" => self.out.flags |= flag::TIMESTAMP,
+                word if is_place(word) => self.out.flags |= flag::PLACE,
                 b"__has_include" | b"__has_include_next" | b"__has_embed" => {
                     if let Some(next) = self.has(&word, after, false) {
                         self.at = next;
@@ -547,6 +581,12 @@ impl<'t> Scanner<'t> {
         (name == b"__VA_ARGS__" && memmem::find(list, b"...").is_some())
             || list.split(|b| !is_ident(*b)).any(|parameter| !parameter.is_empty() && parameter == name)
     }
+}
+
+/// Whether a word stands for a path, or for a text that may hold one: clang names a lambda by where it is.
+fn is_place(word: &[u8]) -> bool {
+    matches!(word, b"__FILE__" | b"__BASE_FILE__" | b"__builtin_FILE" | b"__PRETTY_FUNCTION__")
+        || word.ends_with(b"source_location") && !word.starts_with(b"__cpp_lib_")
 }
 
 fn is_wrapper_name(word: &[u8]) -> bool {

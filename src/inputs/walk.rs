@@ -1,12 +1,12 @@
 //! One unit's closure: the walk from its source over everything that is named (DO).
 
 use super::node::{Data, Named, NodeId, ROOT, Text};
-use super::scan::{self, Body, Computed, Define, Form, flag, hash32};
+use super::scan::{self, Body, Computed, Define, Form, Scan, flag, hash32};
 use super::search::{ConfigId, Edges, LookupId, Scope};
 use super::tree::Found;
 use super::world::Kind;
 use super::{Closure, Graph, Undecidable, Want};
-use crate::compiler::plan::Language;
+use crate::compiler::{plan::Language, portable};
 use crate::reason::Reason;
 use mesh_proto::closure::Node as WireNode;
 use mesh_proto::limits;
@@ -41,6 +41,10 @@ pub(super) struct Walk<'w> {
     defines: Vec<Define>,
     wrappers: Vec<u32>,
     flags: u8,
+    /// A file may say where it is, and not for itself alone.
+    places: bool,
+    /// How far above where they are looked for names lead.
+    climb: u8,
     is_asked: bool,
 }
 
@@ -74,6 +78,8 @@ impl Graph {
             defines: Vec::new(),
             wrappers: Vec::new(),
             flags: 0,
+            places: false,
+            climb: 0,
             is_asked: false,
         };
         walk.read_defines()?;
@@ -269,6 +275,7 @@ impl Graph {
             self.take_each(walk, leaf, end, &text)?;
         }
         walk.flags |= text.scan.flags;
+        walk.tells(&self.node(end).path, &text.scan);
         walk.wrappers.extend_from_slice(&text.scan.wrappers);
         walk.computed.extend(text.scan.computed.iter().map(|computed| (leaf, end, computed.clone())));
         walk.texts.push(text);
@@ -460,8 +467,20 @@ impl Graph {
         let absent = walk.absent.into();
         let (version, epoch) = (self.version, self.epoch);
         let retired_at = self.retired.now();
-        let timestamped = walk.flags & flag::TIMESTAMP != 0;
-        Ok(Closure { entries, output_dirs, bytes, nodes, absent, timestamped, retired_at, version, epoch })
+        let (timestamped, places, climb) = (walk.flags & flag::TIMESTAMP != 0, walk.places, walk.climb);
+        Ok(Closure {
+            entries,
+            output_dirs,
+            bytes,
+            nodes,
+            absent,
+            timestamped,
+            places,
+            climb,
+            retired_at,
+            version,
+            epoch,
+        })
     }
 }
 
@@ -475,12 +494,27 @@ struct Meaning {
 impl Walk<'_> {
     fn read_defines(&mut self) -> Done {
         for (name, text) in &self.want.plan.defines {
-            self.flags |= scan::flags_of_body(text);
+            let flags = scan::flags_of_body(text);
+            self.flags |= flags;
+            self.places |= flags & flag::PLACE != 0;
             let cut = name.iter().position(|byte| *byte == b'(');
             let body = if cut.is_some() { Body::Complex } else { scan::body_of(text) };
             self.defines.push(Define { name: hash32(&name[..cut.unwrap_or(name.len())]), body });
         }
+        self.climb = self.want.plan.forced_includes.iter().map(|name| scan::climb(name)).max().unwrap_or(0);
         self.refuse()
+    }
+
+    /// Notes what a file's text tells of where it is. What is the system's looks for what is the system's.
+    fn tells(&mut self, path: &[u8], scan: &Scan) {
+        if scan.flags & flag::PLACE != 0 {
+            self.places |= !portable::is_for_itself(path, self.want.plan);
+        }
+        // A macro's name of a file may be anything.
+        self.places |= !scan.computed.is_empty();
+        if scan.climb > self.climb && !path.starts_with(b"/usr/") {
+            self.climb = scan.climb;
+        }
     }
 
     /// What keeps the unit here, of all that was seen so far.

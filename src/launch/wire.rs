@@ -47,6 +47,8 @@ pub struct Request<'a, A> {
     pub prefer: Option<&'a str>,
     /// `MESH_SESSION`; 0 for none.
     pub session: u64,
+    /// What becomes of its result: the place of that among `env::Keeping`.
+    pub keeping: u8,
 }
 
 /// A buffer that is filled from the front; what does not fit leaves it marked as too small.
@@ -113,6 +115,7 @@ impl<A: AsRef<[u8]>> Request<'_, A> {
             out.bytes(name.as_bytes());
         }
         out.number(self.session);
+        out.number(self.keeping.into());
         let (used, fits) = (out.used, out.fits);
         let payload = used - HEADER_BYTES;
         let header = u32::try_from(payload).ok().filter(|_| fits && payload <= ASK_BYTES_MAX)?.to_le_bytes();
@@ -252,7 +255,10 @@ impl<'a> Done<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::wire::{self, Ask};
+    use crate::{
+        agent::wire::{self, Ask},
+        env::Keeping,
+    };
     use mesh_proto::{
         frame,
         job::{Terminal, Text},
@@ -270,8 +276,15 @@ mod tests {
     fn any_request() -> impl Strategy<Value = wire::Request> {
         let words = (any_bytes(), proptest::collection::vec(any_bytes(), 0..200), any_bytes(), any_pairs());
         let rest = (any::<u32>(), any::<bool>(), any::<Option<(u16, u16)>>(), any::<[(u64, u64); 3]>());
-        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>());
-        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session))| wire::Request {
+        let keeping = prop_oneof![
+            Just(Keeping::Settings),
+            Just(Keeping::Read),
+            Just(Keeping::Off),
+            Just(Keeping::Ccache),
+            Just(Keeping::Elsewhere)
+        ];
+        let tail = (any::<bool>(), any::<Option<String>>(), any::<u64>(), keeping);
+        (words, rest, tail).prop_map(|(words, rest, (force, prefer, session, keeping))| wire::Request {
             program: words.0,
             argv: words.1,
             cwd: words.2,
@@ -283,6 +296,7 @@ mod tests {
             force,
             prefer,
             session,
+            keeping,
         })
     }
 
@@ -300,6 +314,7 @@ mod tests {
             force: request.force,
             prefer: request.prefer.as_deref(),
             session: request.session,
+            keeping: request.keeping as u8,
         };
         plain.write(buffer)
     }

@@ -160,6 +160,7 @@ pub(super) fn give_way(priority: Priority) {
         let _ = rustix::process::nice(by);
     };
     match priority {
+        Priority::Usual => {}
         Priority::Nice => nice(NICE),
         Priority::Idle => {
             let none = libc::sched_param { sched_priority: 0 };

@@ -48,6 +48,8 @@ pub enum Priority {
     Idle,
     /// A little to everything.
     Nice,
+    /// Nothing: its owner waits for it.
+    Usual,
 }
 
 /// Where a job's inputs come from.

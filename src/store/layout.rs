@@ -12,6 +12,8 @@ pub const BLOBS: &str = "blobs-v1";
 pub const INCOMING: &str = "incoming";
 /// What compiles gave, by their keys: `results-v1/ab/abcd…`, named like blobs.
 pub const RESULTS: &str = "results-v1";
+/// Which of these other checkouts of a project may have: `checkouts-v1/abcd`.
+pub const CHECKOUTS: &str = "checkouts-v1";
 /// Trees of toolchains by fingerprint: `toolchains-v1/abcd…/usr/bin/gcc`.
 pub const TOOLCHAINS: &str = "toolchains-v1";
 /// What is known of the files that units read.

@@ -167,19 +167,21 @@ impl Results {
         keys
     }
 
-    /// Keeps an entry, over one of the same action. That it could not be written is no error: there is none then.
-    pub fn put(&self, kept: &Kept) {
-        let Some(bytes) = encoded(kept).filter(|bytes| bytes.len() as u64 <= self.bytes_max) else { return };
+    /// Keeps an entry, over one of the same action. That it could not be written is no error: there is none then. Says
+    /// whether there is one.
+    pub fn put(&self, kept: &Kept) -> bool {
+        let Some(bytes) = encoded(kept).filter(|bytes| bytes.len() as u64 <= self.bytes_max) else { return false };
         if let Err(error) = self.write(&kept.key, &bytes) {
             if self.not_written.fetch_add(1, Ordering::Relaxed) == 0 {
                 tracing::debug!(%error, "a result could not be kept; further ones are only counted");
             }
-            return;
+            return false;
         }
         let entries = self.entries.load(Ordering::Relaxed);
         if self.bytes.load(Ordering::Relaxed) > self.bytes_max || entries > ENTRIES_MAX {
             self.evict();
         }
+        true
     }
 
     /// Removes an action's entry.
@@ -443,3 +445,7 @@ fn decoded(bytes: &[u8]) -> Option<Kept> {
 #[cfg(test)]
 #[path = "results_tests.rs"]
 mod tests;
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "results_many_tests.rs"]
+mod many_tests;

@@ -7,7 +7,7 @@ use mesh_proto::{
 };
 use proptest::prelude::*;
 
-fn kept(name: &str, bytes: usize) -> Kept {
+pub(super) fn kept(name: &str, bytes: usize) -> Kept {
     let path = |end: &str| AbsPath::new(format!("/w/{name}.{end}")).unwrap();
     let output = |end: &str, size: usize| Output {
         path: path(end),
@@ -166,7 +166,7 @@ fn agents_on_one_folder_do_each_other_no_harm() {
             let name = format!("{}", (round * 7 + seed) % 20);
             match results.get(&kept(&name, 0).key) {
                 Some(got) => assert_eq!(got, kept(&name, 2000)),
-                None => results.put(&kept(&name, 2000)),
+                None => assert!(results.put(&kept(&name, 2000))),
             }
         }
         results.stats().damaged

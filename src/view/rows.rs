@@ -408,6 +408,8 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
 pub fn counters_json(counters: &Counters) -> Value {
     let local: serde_json::Map<String, Value> =
         counters.local.iter().map(|(reason, n)| (reason.code().to_owned(), json!(n))).collect();
+    let uncacheable: serde_json::Map<String, Value> =
+        counters.uncacheable.iter().map(|(why, n)| (why.code().to_owned(), json!(n))).collect();
     json!({
         "requests": counters.requests,
         "remote": counters.remote,
@@ -419,6 +421,9 @@ pub fn counters_json(counters: &Counters) -> Value {
         "cache_saved_ms": counters.cache_saved_ms,
         "cache_not_written": counters.cache_not_written,
         "cache_damaged": counters.cache_damaged,
+        "cache_kept": counters.cache_kept,
+        "cache_kept_bytes": counters.cache_kept_bytes,
+        "uncacheable": uncacheable,
         "local": local,
         "served": counters.served,
         "served_in_mirror": counters.served_in_mirror,

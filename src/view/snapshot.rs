@@ -123,6 +123,12 @@ pub struct Counters {
     pub cache_not_written: u64,
     /// Kept results that were damaged, and are gone.
     pub cache_damaged: u64,
+    /// Results that were written.
+    pub cache_kept: u64,
+    /// What they hold, bytes.
+    pub cache_kept_bytes: u64,
+    /// Units of which no result is looked for or kept, by why.
+    pub uncacheable: Vec<(Uncacheable, u64)>,
     /// Units left to the launcher, by reason.
     pub local: Vec<(Reason, u64)>,
     /// Jobs run for others, to the end.
@@ -149,6 +155,46 @@ pub struct Counters {
     pub fallbacks: u64,
     /// Units that were compiled here although all slots were taken, because nothing moved.
     pub overflows: u64,
+}
+
+/// Why no result of a unit is looked for or kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Uncacheable {
+    /// It uses the time of its compilation.
+    Time,
+    /// An option makes something of chance.
+    Flags,
+    /// The launcher was told so.
+    Asked,
+    /// The launcher was started by ccache, which keeps the result itself.
+    Ccache,
+}
+
+impl Uncacheable {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Time, Self::Flags, Self::Asked, Self::Ccache];
+
+    /// As in JSON, for ever.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Time => "TIME",
+            Self::Flags => "FLAGS",
+            Self::Asked => "ASKED",
+            Self::Ccache => "CCACHE",
+        }
+    }
+
+    /// One sentence that says why.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Time => "The source uses the time of its compilation (__DATE__, __TIME__ or __TIMESTAMP__).",
+            Self::Flags => "An option makes the object depend on chance or on the time.",
+            Self::Asked => "MESH_CACHE=off was set for the compile.",
+            Self::Ccache => "ccache ran the compile, and keeps the result itself (MESH_CACHE=on: mesh keeps it too).",
+        }
+    }
 }
 
 /// How one unit was compiled.
@@ -190,6 +236,36 @@ pub struct UnitRecord {
     pub made_by: String,
     /// When that was, milliseconds since 1970.
     pub made_ms: u64,
+}
+
+/// What came of the units that are remembered, by source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Those that took the longest first; not all, if there are many.
+    pub rows: Vec<FileRow>,
+    /// How many sources there are in all.
+    pub count: u64,
+    /// When the oldest unit that is remembered ended, milliseconds since 1970; `None` if none is.
+    pub from_ms: Option<u64>,
+    /// Older ones have been forgotten.
+    pub forgotten: bool,
+}
+
+/// What came of one source's units.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRow {
+    /// The source, absolute.
+    pub source: Vec<u8>,
+    /// Units.
+    pub units: u64,
+    /// Of these, those that another machine compiled.
+    pub elsewhere: u64,
+    /// Of these, those whose result was kept.
+    pub cached: u64,
+    /// From their requests to their verdicts, milliseconds.
+    pub ms: u64,
+    /// Why the last one that stayed here did.
+    pub reason: Option<Reason>,
 }
 
 /// Something that runs, or waits to.

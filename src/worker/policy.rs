@@ -105,6 +105,7 @@ mod tests {
             family: Family::Gcc,
             slot: 3,
             mirrors: None,
+            is_own: false,
         };
         let dirs = |text: &str| BTreeSet::from([path(text)]);
         let (output_dirs, temp_dirs) = (dirs("/w/out"), dirs("/tmp"));

@@ -49,6 +49,8 @@ pub struct Order<'a> {
     pub slot: u16,
     /// The trees that this machine keeps for the client.
     pub mirrors: Option<&'a Mirrors>,
+    /// It is this machine's owner's, and gives way to nobody.
+    pub is_own: bool,
 }
 
 /// Where a job ran.
@@ -271,7 +273,10 @@ impl Worker {
         self.is_polite.store(polite, Ordering::Relaxed);
     }
 
-    fn priority(&self) -> Priority {
+    fn priority(&self, is_own: bool) -> Priority {
+        if is_own {
+            return Priority::Usual;
+        }
         if self.is_polite.load(Ordering::Relaxed) { Priority::Idle } else { Priority::Nice }
     }
 
@@ -299,7 +304,7 @@ impl Worker {
             nodes: entries.len() as u64,
         };
         let mut policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
-        policy.priority = self.priority();
+        policy.priority = self.priority(order.is_own);
         let group = group(self.groups, &policy);
         let finished = sandbox::run_in(&self.mesh, &policy, group.as_ref(), cancelled.read_end.as_fd())?;
         let ended = Instant::now();
@@ -343,7 +348,7 @@ impl Worker {
                 nodes: 0,
             };
             let mut policy = policy::policy(order, stage, self.capable.identities, self.limits, self.without);
-            policy.priority = self.priority();
+            policy.priority = self.priority(order.is_own);
             let dir = temp_dirs.iter().find(|dir| !output_dirs.contains(dir));
             list = dir.and_then(|dir| dir.join(listing::LIST_NAME).ok());
             let path = list.as_ref().map(AbsPath::as_bytes);
@@ -475,6 +480,8 @@ pub struct OwnedOrder {
     pub slot: u16,
     /// The trees that this machine keeps for the client.
     pub mirrors: Option<Arc<Mirrors>>,
+    /// It is this machine's owner's, and gives way to nobody.
+    pub is_own: bool,
 }
 
 /// Runs a job on a thread of tokio's blocking pool. Dropping the future cancels the job: its processes are killed,
@@ -485,7 +492,7 @@ pub struct OwnedOrder {
 pub async fn run(worker: Arc<Worker>, order: OwnedOrder, blobs: Arc<Blobs>) -> Result<Ran, Refusal> {
     let (cancel, cancelled) = cancellation().map_err(|_| Refusal::Sandbox)?;
     let ran = tokio::task::spawn_blocking(move || {
-        let OwnedOrder { job, closure, toolchain, fingerprint, family, slot, mirrors } = order;
+        let OwnedOrder { job, closure, toolchain, fingerprint, family, slot, mirrors, is_own } = order;
         let closure = Arc::new(closure);
         let order = Order {
             job: &job,
@@ -495,6 +502,7 @@ pub async fn run(worker: Arc<Worker>, order: OwnedOrder, blobs: Arc<Blobs>) -> R
             family,
             slot,
             mirrors: mirrors.as_deref(),
+            is_own,
         };
         worker.run(order, &blobs, &cancelled).map_err(|error| {
             tracing::debug!(%error, "a job was not run");

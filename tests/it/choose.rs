@@ -4,6 +4,7 @@
 use crate::{
     desk::{Desk, Files, Streams, Unit, assert_same_files, brief, desk, is_compiler, run},
     env::{Agent, Ground, descends, processes, until},
+    turns,
 };
 use mesh::{
     agent::wire::{Ask, Tell},
@@ -216,8 +217,8 @@ fn with_descendants(pid: u32) -> Vec<u32> {
     all
 }
 
-/// Lets a process and what descends from it run for a tenth of the time. What has not run for a while is let run before
-/// others, so that where much else runs it is slower than they are by less than ten times.
+/// Lets a process and what descends from it run for a thirtieth of the time. What has not run for a while is let run before
+/// others, so that where much else runs it is slower than they are by less than thirty times.
 fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     let signal = |signal| {
@@ -229,7 +230,7 @@ fn slowed<T>(pid: u32, during: impl FnOnce() -> T) -> T {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 signal(Signal::STOP);
-                std::thread::sleep(Duration::from_millis(90));
+                std::thread::sleep(Duration::from_millis(290));
                 signal(Signal::CONT);
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -250,6 +251,7 @@ impl Drop for Over<'_> {
 
 #[test]
 fn a_machine_that_is_slow_is_found_out_and_makes_no_build_slower_then() {
+    let _alone = turns::alone();
     let Some(mut desk) = desk() else { return };
     desk.spoilt = true;
     let cores = mesh::host::cores() as usize;
@@ -274,7 +276,7 @@ fn a_machine_that_is_slow_is_found_out_and_makes_no_build_slower_then() {
         let client = desk.client.snapshot();
         assert!(is_said, "{:?}", client.peers);
         let (asked, remote) = (client.counters.requests, client.counters.remote);
-        assert!(remote * 4 < asked, "{remote} of {asked} went there");
+        assert!(remote * 2 < asked, "{remote} of {asked} went there");
         // Other programs run here as well: a build that was disturbed is tried again, and so is what it is measured by.
         let mut ratios: Vec<(f64, Duration, Duration)> = Vec::new();
         while ratios.len() < 3 && ratios.iter().all(|(ratio, ..)| *ratio > 1.25) {

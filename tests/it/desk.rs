@@ -1,7 +1,10 @@
 //! Two agents that are one mesh, a project, and the comparison: what the plain compiler does and what the launcher does
 //! must be the same, and the provider's own counter says where it was done.
 
-use crate::env::{Agent, Ground, MESH, MESH_CC, Ran, descends, path_var, processes, skip, until};
+use crate::{
+    env::{Agent, Ground, MESH, MESH_CC, Ran, descends, path_var, processes, skip, until},
+    turns,
+};
 use mesh::{
     agent::wire::{Ask, Tell},
     reason::Reason,
@@ -50,6 +53,7 @@ pub(crate) struct Lent(Option<Desk>);
 
 /// A desk, or nothing (and a skip) if no machine can serve here.
 pub(crate) fn desk() -> Option<Lent> {
+    turns::begins();
     let mut desks = DESKS.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if let Some(mut desk) = desks.0.pop() {
@@ -183,6 +187,7 @@ impl Desk {
 
     /// The same with lines for the configurations of provider and client, whatever compilers they have in common.
     pub(crate) fn configured(ground: Ground, provider: &str, client: &str) -> Option<Self> {
+        turns::begins();
         let [mut provider, mut client] = [("tower", provider), ("laptop", client)].map(|(name, lines)| {
             let mut agent = Agent::new(&ground, name);
             agent.configure(lines);
@@ -236,6 +241,9 @@ impl Desk {
         self.provider.stop();
         self.provider.start(&self.ground);
         self.provider.answers();
+        // That the one before was killed the client may not know yet: this one must see it.
+        let sees = || self.provider.snapshot().peers.iter().any(|p| p.connected);
+        until("the provider that was started anew is connected", || sees().then_some(()));
         self.meet();
     }
 
@@ -423,14 +431,17 @@ impl Desk {
     /// Starts a compile that takes a moment and stops the provider's compiler in the middle of it.
     pub(crate) fn begin(&self, unit: &Unit, mark: &str) -> Begun {
         let mut command = self.launcher(unit);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let provider = self.provider.pid();
         let found = || {
+            let has_ended = child.try_wait().unwrap().is_some();
+            assert!(!has_ended, "it ended before its compiler was met there: {:?}", self.last());
             let mut compilers = processes(mark.as_bytes()).into_iter().filter(|pid| is_compiler(*pid));
             let pid = compilers.find(|pid| descends(*pid, provider))?;
             Pid::from_raw(pid.cast_signed()).filter(|pid| kill_process(*pid, Signal::STOP).is_ok())
         };
-        Begun { child: Some(child), compiler: until("the provider's compiler runs", found) }
+        let compiler = until("the provider's compiler runs", found);
+        Begun { child: Some(child), compiler }
     }
 }
 

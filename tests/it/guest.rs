@@ -3,6 +3,7 @@
 use crate::{
     desk::{Where, desk, is_compiler, slow},
     env::{Agent, Ground, descends, processes, until},
+    turns,
 };
 use mesh::{reason::Reason, sched::guest::Mode};
 use std::{
@@ -102,6 +103,7 @@ fn a_mode_is_kept_and_says_who_set_it_and_a_wrong_one_is_refused() {
 
 #[test]
 fn a_machine_that_is_lent_while_idle_is_closed_while_its_owners_programs_are_busy() {
+    let _alone = turns::alone();
     let Some(mut desk) = desk() else { return };
     desk.spoilt = true;
     let cores = std::thread::available_parallelism().unwrap().get();

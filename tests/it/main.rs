@@ -4,6 +4,7 @@
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `builds`    tools under `mesh with`: the same objects, jobs that follow the mesh, nothing left behind
 //! - `cache`     what was compiled once is not compiled again, and what is another thing is
+//! - `checkouts` what one checkout of a project had compiled another has, where not a byte tells of it
 //! - `compile`   the same bytes, by the provider's own count made there, for every family of options
 //! - `inputs`    headers that appear, vanish and change
 //! - `liar`      a provider that answers with what nobody asked for
@@ -11,12 +12,14 @@
 //! - `forms`     the freestanding launcher and the one in mesh, before an agent that is played
 //! - `faults`    agents and peers killed, frozen, absent; disks full
 //! - `guest`     what a machine lends: modes, pauses, and jobs that give way to its owner
+//! - `here`      what this machine compiles itself is kept too
 //! - `proof`     a compiler that is not all that mesh knows of it
 //! - `seek`      what one machine had compiled, the others have; and whom they believe
 //! - `share`     inputs from one provider to another, with the client's grant
 //! - `ship`      compilers to machines that lack them
 //! - `toolchain` `mesh toolchain`: compared over the wire, sent on demand, removed
 //! - `trust`     who gets in, and whose compiler counts
+//! - `turns`     which tests run alone, because they measure how fast something is
 //! - `upgrade`   a compiler that changes between two units and during one
 //! - `with`      builds by make, ninja and CMake
 //!
@@ -28,6 +31,7 @@
 mod addresses;
 mod builds;
 mod cache;
+mod checkouts;
 mod choose;
 mod compile;
 mod desk;
@@ -35,7 +39,9 @@ mod env;
 mod faults;
 mod forms;
 mod guest;
+mod here;
 mod inputs;
+mod keeping;
 mod launcher;
 mod liar;
 mod proof;
@@ -44,5 +50,6 @@ mod share;
 mod ship;
 mod toolchain;
 mod trust;
+mod turns;
 mod upgrade;
 mod with;

@@ -18,6 +18,8 @@ pub(crate) const LAUNCHER: &[&str] = &["mesh-cc"];
 pub(crate) struct Node<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) agent: Option<Running>,
+    /// It keeps results.
+    pub(crate) keeps: bool,
 }
 
 impl<'a> Node<'a> {
@@ -30,7 +32,7 @@ impl<'a> Node<'a> {
             let linked = std::fs::hard_link(program, &there);
             linked.or_else(|_| std::fs::copy(program, &there).map(drop)).expect("mesh can be installed on a machine");
         }
-        Self { machine, agent: None }
+        Self { machine, agent: None, keeps: false }
     }
 
     /// Starts the agent and waits until it answers.
@@ -41,7 +43,7 @@ impl<'a> Node<'a> {
             .command(&["mesh", "agent"])
             .env("MESH_LOG", "debug")
             .env("MESH_MODE", "full")
-            .env("MESH_CACHE", "off")
+            .env("MESH_CACHE", if self.keeps { "on" } else { "off" })
             .start("agent.log");
         let answers = eventually(START, || self.mesh(&["status"]).status.success().then_some(()));
         assert!(answers.is_some(), "{}'s agent does not answer: {}", self.machine.name, running.said());
@@ -76,17 +78,21 @@ impl<'a> Node<'a> {
     /// How many jobs it has compiled for others: its own count.
     #[track_caller]
     pub(crate) fn served(&self) -> u64 {
+        self.counted("served")
+    }
+
+    /// One of its counters.
+    #[track_caller]
+    pub(crate) fn counted(&self, name: &str) -> u64 {
         let status = self.json("status");
-        find(&status, &|value| value.get("served").and_then(Value::as_u64))
-            .unwrap_or_else(|| panic!("mesh status --json counts no served jobs: {status}"))
+        find(&status, &|value| value.get(name).and_then(Value::as_u64))
+            .unwrap_or_else(|| panic!("mesh status --json counts no {name}: {status}"))
     }
 
     /// How many results it has dropped because they were not what the inputs allow: its own count.
     #[track_caller]
     pub(crate) fn discrepancies(&self) -> u64 {
-        let status = self.json("status");
-        find(&status, &|value| value.get("discrepancies").and_then(Value::as_u64))
-            .unwrap_or_else(|| panic!("mesh status --json counts no discrepancies: {status}"))
+        self.counted("discrepancies")
     }
 
     /// Whether it is connected with a machine of this name.
@@ -135,8 +141,15 @@ fn find<T>(value: &Value, ask: &dyn Fn(&Value) -> Option<T>) -> Option<T> {
 /// The lab's machines with agents in one mesh, each connected with each; the first is the client.
 #[track_caller]
 pub(crate) fn joined(lab: &Lab) -> Vec<Node<'_>> {
+    joined_as(lab, false)
+}
+
+/// The same, and they keep results or do not.
+#[track_caller]
+pub(crate) fn joined_as(lab: &Lab, keeps: bool) -> Vec<Node<'_>> {
     let mut nodes: Vec<Node<'_>> = lab.machines.iter().map(Node::install).collect();
     for node in &mut nodes {
+        node.keeps = keeps;
         node.start();
     }
     nodes[0].mesh_ok(&["up"]);

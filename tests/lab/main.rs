@@ -7,11 +7,12 @@
 //! - `roots`     other roots than the computer's: without a compiler, of another release
 //! - `itself`    that these do what they say
 //! - `agents`    agents on machines, joined and counted
-//! - `joining`, `builds`, `elsewhere`, `faults`, `together`   the claims
+//! - `joining`, `builds`, `elsewhere`, `faults`, `again`, `together`   the claims
 //!
 //! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
 
+mod again;
 mod agents;
 mod build;
 mod builds;

@@ -246,6 +246,7 @@ fn a_job_whose_future_is_dropped_is_cancelled() {
         family: Family::Gcc,
         slot: crate::world::slot(),
         mirrors: None,
+        is_own: false,
     };
     let (worker, blobs) = (Arc::new(world.worker), Arc::new(world.blobs));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -241,6 +241,7 @@ fn a_job_has_the_cores_while_nobody_else_wants_them() {
         })
     };
     assert_eq!(stat(Priority::Nice), [(); 2].map(|()| ("5".to_owned(), "0".to_owned())));
+    assert_eq!(stat(Priority::Usual), [(); 2].map(|()| ("0".to_owned(), "0".to_owned())));
     const SCHED_IDLE: &str = "5";
     assert_eq!(stat(Priority::Idle), [(); 2].map(|()| ("0".to_owned(), SCHED_IDLE.to_owned())));
 }

@@ -160,7 +160,7 @@ impl World {
         let (fingerprint, slot) = (&toolchain.fingerprint(), slot());
         let is_clang = toolchain.driver.name().starts_with(b"clang");
         let family = if is_clang { Family::Clang } else { Family::Gcc };
-        let order = Order { job, closure, toolchain, fingerprint, family, slot, mirrors };
+        let order = Order { job, closure, toolchain, fingerprint, family, slot, mirrors, is_own: false };
         self.worker.run(order, &self.blobs, cancelled)
     }
 

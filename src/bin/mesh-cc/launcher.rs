@@ -122,6 +122,7 @@ fn request(start: &Start, found: &Found, buffer: &mut [u8]) -> Option<usize> {
         force: start.var(env::MESH) == Some(b"force"),
         prefer: prefer.filter(|name| !name.is_empty()),
         session: start.var(env::SESSION).map_or(0, env::session),
+        keeping: env::keeping(|name| start.var(name)) as u8,
     };
     request.write(buffer)
 }

@@ -3,6 +3,7 @@
 //! It tries the sandbox itself, as the agent does when it starts, and asks the kernel only for the reason.
 
 mod advice;
+mod caches;
 mod network;
 
 use super::{
@@ -29,6 +30,7 @@ pub(super) fn run(args: &Json) -> Result<u8, Failure> {
     let (facts, network) = facts()?;
     let mut checks = advice::checks(&facts);
     checks.extend(network.iter().flat_map(network::checks));
+    checks.extend(caches::launcher(|name| std::env::var(name).ok()));
     let failures = checks.iter().filter(|check| check.level == Level::Failure).count();
     if args.json {
         out(&json(&checks).to_string());

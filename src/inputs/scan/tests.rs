@@ -25,6 +25,7 @@ fn words(text: &str) -> Vec<String> {
         (flag::MODULES, "MODULES"),
         (flag::COMPUTED, "ASK"),
         (flag::COMPUTED_HAS, "HAS"),
+        (flag::PLACE, "PLACE"),
     ] {
         if scan.flags & bit != 0 {
             out.push(name.to_owned());
@@ -172,4 +173,31 @@ proptest::proptest! {
         let scan = scan(&text, false);
         proptest::prop_assert!(scan.uses.len() <= text.len());
     }
+}
+
+#[test]
+fn finds_what_says_in_which_file_it_stands() {
+    for word in ["__FILE__", "__BASE_FILE__", "__builtin_FILE()", "__PRETTY_FUNCTION__", "__FI\\\nLE__"] {
+        check(&format!("#define WHERE f({word})\n"), &["PLACE"]);
+        check(&format!("/* {word} */ char *s = \"{word}\"; // {word}\n"), &[]);
+    }
+    check("auto w = std::source_location::current();", &["PLACE"]);
+    check("auto w = __builtin_source_location();", &["PLACE"]);
+    check("#include <source_location>\n", &["<source_location>"]);
+    check("f(__FILE_NAME__, A_FILE, __LINE__, __cpp_lib_source_location);", &[]);
+}
+
+#[test]
+fn knows_how_far_names_lead_out_of_their_directory() {
+    for (text, above) in [
+        ("#include \"a/../b.h\"\n", 0),
+        ("#include \"../b.h\"\n#include <c.h>\n", 1),
+        ("#include <a/../../../b/c.h>\n", 2),
+        ("#line 1 \"../../x.y\"\n", 0),
+        ("#if __has_include(\"../../../x\")\n", 3),
+    ] {
+        assert_eq!(scan(text.as_bytes(), false).climb, above, "{text}");
+    }
+    check("#include \"/a/b.h\"\n", &["\"/a/b.h\"", "PLACE"]);
+    check("#line 1 \"/a/x.y\"\n", &["line /a/x.y"]);
 }
