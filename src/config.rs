@@ -25,13 +25,15 @@ use crate::{
     nearest::nearest,
     sched::guest::{Kept, Mode},
 };
-use std::ffi::OsString;
+use std::{ffi::OsString, net::SocketAddr};
 use toml::Value;
 
 /// The UDP port of an agent that was told none, if it is free.
 pub const PORT_DEFAULT: u16 = 6374;
 /// Static addresses, items.
 const PEERS_MAX: usize = 256;
+/// Advertised addresses, items.
+const ADVERTISE_MAX: usize = 8;
 /// One address or name, bytes.
 const WORD_BYTES_MAX: usize = 255;
 /// Compilers at once.
@@ -64,6 +66,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// Addresses where machines of the mesh may be, with or without a port.
     pub peers: Vec<String>,
+    /// Addresses at which others reach this machine, besides those that they see.
+    pub advertise: Vec<SocketAddr>,
     /// Which compilers it lends.
     pub compilers: Compilers,
     /// How fast compilers are sent to other machines, MB (10^6 bytes) a second; 0: they are not.
@@ -91,6 +95,7 @@ impl Default for Config {
             slots: None,
             port: None,
             peers: Vec::new(),
+            advertise: Vec::new(),
             compilers: Compilers::default(),
             toolchain_rate: TOOLCHAIN_RATE_DEFAULT,
             announce: Announce::default(),
@@ -170,6 +175,7 @@ const WANT_SLOTS: &str = "\"auto\" or a number from 0 to 4096";
 const WANT_PORT: &str = "a number from 0 to 65535";
 const WANT_NAME: &str = "a name of 1 to 64 bytes without control characters";
 const WANT_PEERS: &str = "a list of at most 256 addresses such as \"tower.lan\" or \"10.0.0.7:6374\"";
+const WANT_ADVERTISE: &str = "at most 8 addresses with ports such as 192.168.1.30:6374";
 const WANT_COMPILERS: &str = "\"all\" or \"none\"";
 const WANT_RATE: &str = "a number of MB a second from 0 to 10000";
 const WANT_MODE: &str = "\"off\", \"idle\", \"share\" or \"full\"";
@@ -206,6 +212,13 @@ pub fn resolve(
     if let Some(text) = var(env::PEERS) {
         let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
         config.peers = checked_peers(env::PEERS, words.map(str::to_owned).collect())?;
+    }
+    if let Some(text) = var(env::ADVERTISE) {
+        let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+        let addrs: Option<Vec<SocketAddr>> = words.map(|w| w.parse().ok()).collect();
+        let usable = |a: &SocketAddr| a.port() != 0 && !a.ip().is_unspecified() && !a.ip().is_multicast();
+        let fit = addrs.filter(|addrs| addrs.len() <= ADVERTISE_MAX && addrs.iter().all(usable));
+        config.advertise = fit.ok_or(wrong(env::ADVERTISE, WANT_ADVERTISE))?;
     }
     if let Some(text) = var(env::COMPILERS) {
         config.compilers = compilers(env::COMPILERS, Some(&text))?;
@@ -519,6 +532,14 @@ mod tests {
             line 2 of the file is not TOML: string values must be quoted, expected literal string
             "#
         );
+        let advertise = |text: &'static str| {
+            resolve(Flags::default(), |n| (n == "MESH_ADVERTISE").then(|| text.into()), None).map(|(c, _)| c.advertise)
+        };
+        let both = ["192.168.1.30:6374", "[fd00::1]:7"].map(|a| a.parse().expect("an address"));
+        assert_eq!(advertise("192.168.1.30:6374, [fd00::1]:7").expect("addresses"), both);
+        for wrong in ["tower.lan", "10.0.0.1", "0.0.0.0:6374", "10.0.0.1:0"] {
+            assert!(advertise(wrong).is_err(), "{wrong}");
+        }
         assert!(resolve(Flags::default(), |n| (n == "MESH_PORT").then(|| "x".into()), None).is_err());
     }
 

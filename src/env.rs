@@ -32,6 +32,9 @@ pub const SLOTS: &str = "MESH_SLOTS";
 pub const PORT: &str = "MESH_PORT";
 /// Addresses where machines of the mesh may be, separated by commas, over the configuration file's `peers`.
 pub const PEERS: &str = "MESH_PEERS";
+/// Addresses with ports, separated by commas, at which others reach this machine although it does not know them itself: in
+/// a container, the host's address and the port that is published, such as `192.168.1.30:6374`.
+pub const ADVERTISE: &str = "MESH_ADVERTISE";
 /// `all` or `none`: which compilers of its own this machine lends; over the configuration file's `compilers`.
 pub const COMPILERS: &str = "MESH_COMPILERS";
 /// MB a second at which this machine sends compilers to others; over the configuration file's `toolchain_rate`.

@@ -480,3 +480,41 @@ mod nearby {
         one.stop().await;
     }
 }
+
+/// Passes on what is sent to it, each from an address of its own, and loses every answer: what a sender that lies about its
+/// address looks like.
+async fn mute_relay(to: SocketAddr) -> SocketAddr {
+    let inward = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let outward = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let addr = inward.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok(length) = inward.recv(&mut packet).await {
+            let _ = outward.send_to(&packet[..length], to).await;
+        }
+    });
+    addr
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_from_addresses_that_do_not_answer_keeps_no_member_out() {
+    /// More than there may be unfinished handshakes.
+    const FLOOD: usize = 100;
+    let (one, mut two) = two();
+    let stranger = Arc::new(Machine::new());
+    stranger.allow(&[&two]);
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..FLOOD {
+        let (stranger, relay, victim) = (stranger.clone(), mute_relay(two.addr).await, two.id());
+        flood.spawn(async move { stranger.endpoint.connect(relay, Expect::Peer(victim)).await.is_err() });
+    }
+    // All have sent their first packets, and none has given up.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(flood.try_join_next().is_none(), "the flood is still under way");
+    let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("a member gets in");
+    assert_eq!(two.arrival().await.peer, one.id());
+    drop(link);
+    while let Some(failed) = flood.join_next().await {
+        assert!(failed.expect("no panic"), "nobody gets in who does not hear the answers");
+    }
+}

@@ -4,7 +4,12 @@
 //! milliseconds since the agent started.
 
 use mesh_proto::peer::PeerId;
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, SocketAddr},
+};
 
 /// The first pause after a failure, milliseconds; doubled at each further one.
 const PAUSE_MS_MIN: u64 = 500;
@@ -12,8 +17,14 @@ const PAUSE_MS_MIN: u64 = 500;
 const PAUSE_MS_MAX: u64 = 60_000;
 /// Addresses remembered, over all machines.
 const TARGETS_MAX: usize = 1024;
+/// Addresses remembered of one machine.
+const TARGETS_OF_ONE_MAX: usize = 32;
 /// Dials under way at once.
 const DIALS_MAX: usize = 16;
+/// Dials to one machine under way at once.
+const DIALS_TO_ONE_MAX: usize = 2;
+/// So much later than the better address of a machine the next one is tried, milliseconds: most answer before.
+const STAGGER_MS: u64 = 150;
 /// Two machines that dial each other at once have both connections standing within this, milliseconds: every frame of a
 /// greeting has its own limit of seconds.
 const AT_ONCE_MS: u64 = 15_000;
@@ -34,15 +45,64 @@ struct Target {
     fixed: bool,
     /// Addresses of one announcement lead to one machine: they are dialled one after the other. 0: none.
     group: u64,
+    /// When a member was last proved to be there, as a number that grows with each proof. 0: never.
+    proved: u64,
+    /// What failed here came after that.
+    gone: bool,
 }
 
 impl Target {
-    /// One more failure, and a longer pause.
-    fn fail(&mut self, now_ms: u64) {
+    /// One more failure, and a longer pause. It is shortened by up to a quarter, each machine and address by an amount of
+    /// its own: machines that lost each other in one moment do not all come back in one moment.
+    fn fail(&mut self, now_ms: u64, seed: u64) {
         self.failures = self.failures.saturating_add(1);
-        let pause = PAUSE_MS_MIN << self.failures.min(10).saturating_sub(1);
-        self.due_ms = now_ms + pause.min(PAUSE_MS_MAX);
+        self.gone = true;
+        let pause = (PAUSE_MS_MIN << self.failures.min(10).saturating_sub(1)).min(PAUSE_MS_MAX);
+        let mut hasher = DefaultHasher::new();
+        (seed, self.failures).hash(&mut hasher);
+        self.due_ms = now_ms + pause - hasher.finish() % (pause / 4 + 1);
     }
+
+    /// Dialled first is what failed least, then where somebody was proved to be last, then what is nearest.
+    fn rank(&self, addr: SocketAddr) -> (u32, Reverse<u64>, u8, SocketAddr) {
+        (self.failures, Reverse(self.proved), distance(addr), addr)
+    }
+}
+
+/// How far an address is, by its kind alone: this machine, this link or site, a tunnel, anywhere.
+fn distance(addr: SocketAddr) -> u8 {
+    match addr.ip() {
+        ip if ip.is_loopback() => 0,
+        IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() => 1,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() || ip.is_unique_local() => 1,
+        // RFC 6598, which VPNs use for their members.
+        IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64 => 2,
+        _ => 3,
+    }
+}
+
+/// Whether an address can be dialled at all.
+fn is_dialable(addr: SocketAddr) -> bool {
+    let ip = addr.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}
+
+/// Whether an address means the same machine here and at `to`.
+fn means_the_same_at(addr: SocketAddr, to: SocketAddr) -> bool {
+    match addr.ip() {
+        ip if ip.is_loopback() => to.ip().is_loopback(),
+        // Both kinds belong to one link, and the number of an interface to one machine.
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+/// A number of the pair of a machine and an address.
+fn seed(me: PeerId, addr: SocketAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (me.0, addr).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A connection that stands.
@@ -70,13 +130,15 @@ pub struct Dialer {
     me: PeerId,
     targets: BTreeMap<SocketAddr, Target>,
     live: BTreeMap<PeerId, Live>,
+    /// How often a member was proved to be at an address.
+    proofs: u64,
 }
 
 impl Dialer {
     /// An empty book of the machine `me`.
     #[must_use]
     pub fn new(me: PeerId) -> Self {
-        Self { me, targets: BTreeMap::new(), live: BTreeMap::new() }
+        Self { me, targets: BTreeMap::new(), live: BTreeMap::new(), proofs: 0 }
     }
 
     /// An address was heard of: it is due at once, whatever failed before.
@@ -93,13 +155,88 @@ impl Dialer {
         }
     }
 
+    /// What the book of an earlier run says: the best first. Each is due at once, and its place in the order is kept.
+    pub fn remembered(&mut self, book: impl DoubleEndedIterator<Item = (SocketAddr, Option<PeerId>)>) {
+        for (addr, peer) in book.rev() {
+            self.heard(addr, peer, false, 0);
+            self.prove(addr);
+        }
+    }
+
+    /// Another member says that there may be somebody. That is no reason to end a pause: who is wrong, or wants to do harm,
+    /// could have this machine dial an address as often as it says so.
+    pub fn told(&mut self, addr: SocketAddr, now_ms: u64) {
+        if is_dialable(addr) && !self.targets.contains_key(&addr) {
+            self.heard(addr, None, false, now_ms);
+        }
+    }
+
+    /// A connection with `peer` comes from this address, or has moved to it.
+    pub fn observed(&mut self, addr: SocketAddr, peer: PeerId, now_ms: u64) {
+        if !self.targets.contains_key(&addr) {
+            self.heard(addr, Some(peer), false, now_ms);
+        }
+        if let Some(target) = self.targets.get_mut(&addr) {
+            target.peer = Some(peer);
+        }
+        self.prove(addr);
+    }
+
+    /// The addresses that a member at `to` may be told, at most `max`, the best first: those where others were proved to
+    /// be, if they mean the same there. Addresses of the whole internet are told only if the user named them here.
+    #[must_use]
+    pub fn tell(&self, peer: PeerId, to: SocketAddr, max: usize) -> Vec<SocketAddr> {
+        const ANYWHERE: u8 = 3;
+        let tellable = |(addr, t): &(&SocketAddr, &Target)| {
+            t.proved > 0
+                && !t.gone
+                && t.peer.is_some_and(|p| p != peer && p != self.me)
+                && means_the_same_at(**addr, to)
+                && (t.fixed || distance(**addr) < ANYWHERE)
+        };
+        let mut all: Vec<_> = self.targets.iter().filter(tellable).collect();
+        all.sort_by_key(|(addr, t)| t.rank(**addr));
+        all.into_iter().map(|(addr, _)| *addr).take(max).collect()
+    }
+
+    fn prove(&mut self, addr: SocketAddr) {
+        self.proofs += 1;
+        if let Some(target) = self.targets.get_mut(&addr) {
+            target.proved = self.proofs;
+            target.gone = false;
+        }
+    }
+
+    /// Makes room for one more address of a machine.
+    fn trim(&mut self, peer: PeerId) {
+        if self.addresses(peer).count() >= TARGETS_OF_ONE_MAX {
+            let of_it = self.targets.iter().filter(|(_, t)| t.peer == Some(peer) && !t.fixed && !t.dialling);
+            if let Some(worst) = of_it.max_by_key(|(a, t)| t.rank(**a)).map(|(a, _)| *a) {
+                self.targets.remove(&worst);
+            }
+        }
+    }
+
     fn heard_as(&mut self, addr: SocketAddr, peer: Option<PeerId>, fixed: bool, group: u64, now_ms: u64) {
         if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&addr) {
-            let worst = self.targets.iter().filter(|(_, t)| !t.fixed && !t.dialling).max_by_key(|(_, t)| t.failures);
+            let worst = self.targets.iter().filter(|(_, t)| !t.fixed && !t.dialling).max_by_key(|(a, t)| t.rank(**a));
             let Some(worst) = worst.map(|(a, _)| *a) else { return };
             self.targets.remove(&worst);
         }
-        let fresh = Target { peer, failures: 0, due_ms: now_ms, dialling: false, greeting: false, fixed, group };
+        if let Some(peer) = peer.filter(|_| !self.targets.contains_key(&addr)) {
+            self.trim(peer);
+        }
+        let fresh = Target {
+            peer,
+            failures: 0,
+            due_ms: now_ms,
+            dialling: false,
+            greeting: false,
+            fixed,
+            group,
+            proved: 0,
+            gone: false,
+        };
         let target = self.targets.entry(addr).or_insert(fresh);
         target.peer = peer.or(target.peer);
         target.fixed |= fixed;
@@ -113,41 +250,75 @@ impl Dialer {
         self.targets.remove(&addr);
     }
 
-    /// The addresses to dial now. Each must be answered by [`Dialer::failed`] or [`Dialer::connected`].
+    /// The addresses to dial now, the best first. Each must be answered by [`Dialer::failed`] or [`Dialer::connected`]. Of
+    /// one machine's addresses the best is dialled, and [`STAGGER_MS`] later the next one beside it.
     pub fn due(&mut self, now_ms: u64) -> Vec<(SocketAddr, Option<PeerId>)> {
-        let under_way = self.targets.values().filter(|t| t.dialling).count();
-        let mut groups: Vec<u64> = self.targets.values().filter(|t| t.dialling).map(|t| t.group).collect();
+        let mut room = DIALS_MAX.saturating_sub(self.targets.values().filter(|t| t.dialling).count());
+        let mut ranked: Vec<(_, SocketAddr)> = Vec::new();
+        ranked.extend(self.targets.iter().filter(|(_, t)| t.due_ms <= now_ms).map(|(a, t)| (t.rank(*a), *a)));
+        ranked.sort();
         let mut out = Vec::new();
-        for (addr, target) in &mut self.targets {
-            let connected = target.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p));
-            let free = !target.dialling && (target.group == 0 || !groups.contains(&target.group));
-            if !connected && free && target.due_ms <= now_ms && under_way + out.len() < DIALS_MAX {
-                target.dialling = true;
-                groups.push(target.group);
-                out.push((*addr, target.peer));
+        for (_, addr) in ranked {
+            if room == 0 {
+                break;
             }
+            // What was chosen before this one may have put it off.
+            let Some(target) = self.targets.get(&addr).filter(|t| t.due_ms <= now_ms && self.waits(t)) else {
+                continue;
+            };
+            let peer = target.peer;
+            for (other, t) in &mut self.targets {
+                if *other == addr {
+                    t.dialling = true;
+                } else if peer.is_some() && t.peer == peer && !t.dialling {
+                    t.due_ms = t.due_ms.max(now_ms + STAGGER_MS);
+                }
+            }
+            room -= 1;
+            out.push((addr, peer));
         }
         out
+    }
+
+    /// Whether only the time keeps an address from being dialled.
+    fn waits(&self, target: &Target) -> bool {
+        let connected = target.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p));
+        let mut under_way = self.targets.values().filter(|t| t.dialling);
+        if target.dialling || connected {
+            return false;
+        }
+        if target.group != 0 && under_way.clone().any(|t| t.group == target.group) {
+            return false;
+        }
+        target.peer.is_none() || under_way.by_ref().filter(|t| t.peer == target.peer).count() < DIALS_TO_ONE_MAX
     }
 
     /// When [`Dialer::due`] will next have something, if nothing else happens.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
-        let busy: Vec<u64> = self.targets.values().filter(|t| t.dialling && t.group != 0).map(|t| t.group).collect();
-        let waits = |t: &&Target| {
-            !t.dialling
-                && !busy.contains(&t.group)
-                && !t.peer.is_some_and(|p| p == self.me || self.live.contains_key(&p))
-        };
-        self.targets.values().filter(waits).map(|t| t.due_ms).min()
+        if self.targets.values().filter(|t| t.dialling).count() >= DIALS_MAX {
+            return None;
+        }
+        self.targets.values().filter(|t| self.waits(t)).map(|t| t.due_ms).min()
     }
 
     /// Nobody of the mesh answered there. A peer that was said to be there, and is not, is no longer.
     pub fn failed(&mut self, addr: SocketAddr, now_ms: u64) {
+        let seed = seed(self.me, addr);
         if let Some(target) = self.targets.get_mut(&addr) {
             target.dialling = false;
             target.greeting = false;
-            target.fail(now_ms);
+            target.fail(now_ms, seed);
+        }
+    }
+
+    /// Another key answered there than was expected: whoever it is, after a pause anybody of the mesh may be there.
+    pub fn answered_by_another(&mut self, addr: SocketAddr, now_ms: u64) {
+        self.failed(addr, now_ms);
+        if let Some(target) = self.targets.get_mut(&addr) {
+            target.peer = None;
+            target.group = 0;
+            target.proved = 0;
         }
     }
 
@@ -169,6 +340,7 @@ impl Dialer {
                 other.peer = Some(peer);
             }
         }
+        self.prove(addr);
         first
     }
 
@@ -210,12 +382,13 @@ impl Dialer {
     pub fn lost(&mut self, peer: PeerId, link: u64, now_ms: u64) {
         let Some(live) = self.live.get(&peer).copied().filter(|l| l.link == link) else { return };
         self.live.remove(&peer);
-        for target in self.targets.values_mut().filter(|t| t.peer == Some(peer)) {
+        let me = self.me;
+        for (addr, target) in self.targets.iter_mut().filter(|(_, t)| t.peer == Some(peer)) {
             if now_ms >= live.since_ms.saturating_add(STEADY_MS) {
                 target.failures = 0;
                 target.due_ms = now_ms + PAUSE_MS_MIN / 5;
             } else {
-                target.fail(now_ms);
+                target.fail(now_ms, seed(me, *addr));
             }
         }
     }
@@ -225,158 +398,13 @@ impl Dialer {
         self.targets.iter().filter(move |(_, t)| t.peer == Some(peer)).map(|(a, _)| *a)
     }
 
-    /// Everything known, for the file that outlives the agent.
+    /// Everything known, for the file that outlives the agent: where a member was proved to be last comes first.
     pub fn book(&self) -> impl Iterator<Item = (SocketAddr, Option<PeerId>, bool)> {
-        self.targets.iter().map(|(a, t)| (*a, t.peer, t.fixed))
+        let mut all: Vec<_> = self.targets.iter().collect();
+        all.sort_by_key(|(addr, t)| (Reverse(t.proved), **addr));
+        all.into_iter().map(|(a, t)| (*a, t.peer, t.fixed))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(n: u8) -> PeerId {
-        PeerId([n; 32])
-    }
-
-    fn addr(n: u16) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, 1], n))
-    }
-
-    #[test]
-    fn an_address_is_dialled_once_at_a_time_and_failures_pause_it() {
-        let mut d = Dialer::new(id(1));
-        d.heard(addr(1), None, false, 0);
-        assert_eq!(d.due(0), vec![(addr(1), None)]);
-        assert_eq!(d.due(0), vec![]);
-        d.failed(addr(1), 0);
-        assert_eq!(d.due(PAUSE_MS_MIN - 1), vec![]);
-        assert_eq!(d.next_due_ms(), Some(PAUSE_MS_MIN));
-        assert_eq!(d.due(PAUSE_MS_MIN).len(), 1);
-        for _ in 0..100 {
-            d.failed(addr(1), 0);
-        }
-        assert_eq!(d.next_due_ms(), Some(PAUSE_MS_MAX));
-        d.heard(addr(1), None, false, 7);
-        assert_eq!(d.due(7).len(), 1, "hearing of it again ends the pause");
-    }
-
-    #[test]
-    fn both_sides_keep_the_same_of_two_connections() {
-        // 1 and 2 dial each other at once; each sees both connections, in either order.
-        for first_is_mine in [true, false] {
-            let (mut one, mut two) = (Dialer::new(id(1)), Dialer::new(id(2)));
-            one.heard(addr(2), None, false, 0);
-            two.heard(addr(1), None, false, 0);
-            let survivor = |d: &mut Dialer, me: u8, peer: u8| {
-                let mut alive = std::collections::BTreeSet::new();
-                // Link n was opened by machine n.
-                let order = if first_is_mine { [me, peer] } else { [peer, me] };
-                for opener in order {
-                    let dialled = (opener == me).then(|| addr(u16::from(peer)));
-                    match d.connected(id(peer), u64::from(opener), dialled, 0) {
-                        Keep::New => drop(alive.insert(opener)),
-                        Keep::Replaces(old) => {
-                            alive.retain(|l| u64::from(*l) != old);
-                            alive.insert(opener);
-                        }
-                        Keep::Old => {}
-                    }
-                }
-                alive
-            };
-            let kept = survivor(&mut one, 1, 2);
-            assert_eq!(kept, survivor(&mut two, 2, 1));
-            assert_eq!(kept.into_iter().collect::<Vec<_>>(), vec![1]);
-        }
-    }
-
-    #[test]
-    fn a_connected_peers_addresses_rest_until_it_is_lost() {
-        let mut d = Dialer::new(id(1));
-        d.heard(addr(2), Some(id(2)), false, 0);
-        d.heard(addr(3), Some(id(2)), false, 0);
-        assert_eq!(d.due(0).len(), 2);
-        assert_eq!(d.connected(id(2), 9, Some(addr(2)), 0), Keep::New);
-        d.failed(addr(3), 0);
-        assert_eq!(d.due(1_000_000), vec![]);
-        assert_eq!(d.next_due_ms(), None);
-        d.lost(id(2), 8, STEADY_MS);
-        assert_eq!(d.due(1_000_000), vec![], "another link of it was lost");
-        d.lost(id(2), 9, STEADY_MS);
-        assert_eq!(d.due(STEADY_MS + PAUSE_MS_MIN / 5).len(), 2);
-    }
-
-    #[test]
-    fn the_addresses_of_one_machine_are_dialled_one_after_the_other() {
-        let mut d = Dialer::new(id(1));
-        d.heard_together(&[addr(2), addr(3)], 7, 0);
-        assert_eq!(d.due(0).len(), 1);
-        assert_eq!(d.due(0), vec![]);
-        d.failed(addr(2), 0);
-        assert_eq!(d.due(0), vec![(addr(3), None)]);
-        assert!(d.proved(addr(3), id(2)));
-        d.connected(id(2), 1, Some(addr(3)), 0);
-        assert_eq!(d.due(1_000_000), vec![], "the other address leads to the same machine");
-    }
-
-    #[test]
-    fn an_address_of_a_machine_that_is_connected_otherwise_is_dialled_no_more() {
-        let mut d = Dialer::new(id(1));
-        d.connected(id(2), 1, None, 0);
-        d.heard(addr(2), None, false, 0);
-        assert_eq!(d.due(0).len(), 1);
-        assert!(!d.proved(addr(2), id(2)));
-        d.ended_early(addr(2), 0);
-        assert_eq!(d.due(1_000_000), vec![]);
-    }
-
-    #[test]
-    fn of_two_dials_to_one_machine_only_the_first_greets() {
-        let mut d = Dialer::new(id(1));
-        d.heard(addr(2), None, false, 0);
-        d.heard(addr(3), None, false, 0);
-        assert_eq!(d.due(0).len(), 2);
-        assert!(d.proved(addr(3), id(2)));
-        assert!(!d.proved(addr(2), id(2)), "one greeting is under way");
-        d.ended_early(addr(2), 0);
-        d.ended_early(addr(3), 0);
-        assert_eq!(d.due(PAUSE_MS_MIN).len(), 2);
-        assert!(d.proved(addr(2), id(2)), "that greeting came to nothing");
-    }
-
-    #[test]
-    fn a_machine_that_was_restarted_replaces_its_old_connection_at_once() {
-        let (mut at_once, mut later) = (Dialer::new(id(1)), Dialer::new(id(1)));
-        for d in [&mut at_once, &mut later] {
-            d.heard(addr(2), None, false, 0);
-            assert_eq!(d.connected(id(2), 7, Some(addr(2)), 0), Keep::New);
-        }
-        assert_eq!(at_once.connected(id(2), 8, None, AT_ONCE_MS - 1), Keep::Old);
-        assert_eq!(later.connected(id(2), 8, None, AT_ONCE_MS), Keep::Replaces(7));
-    }
-
-    #[test]
-    fn a_connection_that_is_closed_again_and_again_is_not_dialled_in_a_storm() {
-        let mut d = Dialer::new(id(2));
-        d.heard(addr(1), None, false, 0);
-        let (mut now, mut dials) = (0, 0);
-        while now < 10_000 {
-            for (addr, _) in d.due(now) {
-                dials += 1;
-                assert!(d.proved(addr, id(1)));
-                d.connected(id(1), dials, Some(addr), now);
-                d.lost(id(1), dials, now);
-            }
-            now += 10;
-        }
-        assert!((2..=6).contains(&dials), "{dials} dials in ten seconds");
-    }
-
-    #[test]
-    fn this_machines_own_address_is_not_dialled_again() {
-        let mut d = Dialer::new(id(1));
-        d.heard(addr(2), Some(id(1)), false, 0);
-        assert_eq!(d.due(0), vec![]);
-    }
-}
+mod tests;

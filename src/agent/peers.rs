@@ -77,9 +77,8 @@ impl Peers {
         let mut dialer = Dialer::new(me);
         let stored = std::fs::read(&book).unwrap_or_default();
         let stored: Vec<Remembered> = postcard::from_bytes(&stored).unwrap_or_default();
-        for Remembered { addr, peer } in stored.into_iter().take(BOOK_MAX) {
-            dialer.heard(addr, peer, false, 0);
-        }
+        let stored: Vec<_> = stored.into_iter().take(BOOK_MAX).map(|Remembered { addr, peer }| (addr, peer)).collect();
+        dialer.remembered(stored.into_iter());
         let pairings = broadcast::Sender::new(16);
         Self {
             endpoint,
@@ -139,7 +138,9 @@ impl Peers {
             live.take(BOOK_MAX).map(|(addr, peer, _)| Remembered { addr, peer }).collect()
         };
         let bytes = postcard::to_stdvec(&known).expect("addresses can be written");
-        if let Err(e) = std::fs::write(&self.book, bytes) {
+        // Renamed into place: a book of which half is written would be none.
+        let fresh = self.book.with_extension("new");
+        if let Err(e) = std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &self.book)) {
             tracing::debug!("the address book could not be written: {e}");
         }
     }
@@ -174,11 +175,9 @@ pub(super) async fn dial(agent: Arc<Agent>) {
                     Err(e) => {
                         tracing::debug!("dialling failed: {e}");
                         let now = agent.clock.ms();
-                        agent.peers.dialer().failed(addr, now);
-                        // Another machine of the mesh has this address now.
-                        if let LinkError::WrongKey { .. } = e {
-                            agent.peers.dialer().forget(addr);
-                            agent.peers.dialer().heard(addr, None, false, now);
+                        match e {
+                            LinkError::WrongKey { .. } => agent.peers.dialer().answered_by_another(addr, now),
+                            _ => agent.peers.dialer().failed(addr, now),
                         }
                         agent.peers.wake.notify_one();
                     }
@@ -229,10 +228,13 @@ pub(super) async fn lookup(address: &str) -> Vec<SocketAddr> {
         .unwrap_or_default()
 }
 
-fn hello(agent: &Agent) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
+fn hello(agent: &Agent, conn: &crate::net::endpoint::Link) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
     let (set, disc_key) = agent.mesh.set()?;
     let me = agent.mesh.me();
     let machine = std::fs::read("/etc/machine-id").unwrap_or_else(|_| crate::host::name().into_bytes());
+    let mut addresses = agent.config.advertise.clone();
+    let room = limits::ADDRESSES_MAX.saturating_sub(addresses.len());
+    addresses.extend(agent.peers.dialer().tell(conn.peer, conn.address(), room));
     let hello = Hello {
         proto_min: mesh_proto::version::OLDEST as u32,
         proto_max: mesh_proto::version::NEWEST as u32,
@@ -244,7 +246,7 @@ fn hello(agent: &Agent) -> Option<(Hello, mesh_proto::membership::RecordSet)> {
         host_tag: disc_key.host_tag(&machine),
         slots: u32::from(serve::load(agent).slots),
         toolchains: agent.served_toolchains(),
-        addresses: Vec::new(),
+        addresses,
         now_s: mesh::now_s(),
     };
     Some((hello, set))
@@ -276,7 +278,7 @@ async fn greeted(
     conn: crate::net::endpoint::Link,
     dialled: Option<SocketAddr>,
 ) -> Result<(), String> {
-    let (ours, set) = hello(agent).ok_or("this machine is in no mesh")?;
+    let (ours, set) = hello(agent, &conn).ok_or("this machine is in no mesh")?;
     let greeting = sync::greet(&conn, &ours, &set).await.map_err(|e| e.to_string())?;
     let (sender, receiver) = (Sender::new(greeting.send), Receiver::new(greeting.recv));
     let in_common: Vec<_> = set.hashes().into_iter().chain(greeting.records.iter().map(Record::hash)).collect();
@@ -289,6 +291,11 @@ async fn greeted(
         conn.close(close::NOT_MEMBER, "no member");
         return Err("the other machine is no member".to_owned());
     }
+    // Only now: before, it was a stranger's word.
+    let now = agent.clock.ms();
+    greeting.hello.addresses.iter().for_each(|addr| agent.peers.dialer().told(*addr, now));
+    agent.peers.dialer().observed(conn.address(), peer, now);
+    agent.peers.wake.notify_one();
     let (control, outbox) = mpsc::channel(CONTROL_QUEUE);
     let link = Arc::new(Link::new(agent.links.next_id(), peer, conn, control));
     link.set_name(&agent.mesh.name_of(&peer).unwrap_or(greeting.hello.name));
@@ -330,7 +337,10 @@ async fn greeted(
         agent.slots(|intake, _| intake.left(peer));
         agent.desk(|dispatcher, now| dispatcher.lost(now, peer));
     }
+    // It may have moved while it stood.
+    agent.peers.dialer().observed(link.conn.address(), peer, agent.clock.ms());
     agent.peers.dialer().lost(peer, link.id, agent.clock.ms());
+    agent.peers.remember();
     Ok(())
 }
 

@@ -37,6 +37,7 @@ const KEPT: &[&str] = &[
     crate::env::TOOLCHAIN_RATE,
     crate::env::PORT,
     crate::env::PEERS,
+    crate::env::ADVERTISE,
     crate::env::CACHE,
     crate::env::CACHE_SIZE,
 ];

@@ -1,5 +1,6 @@
 //! Two real agents on loopback, the real launcher, real compilers: what a build sees of mesh, and that it is nothing.
 //!
+//! - `addresses` who knows where others are, and from whom
 //! - `env`       agents in directories of their own, a project between them, and the comparison with the plain compiler
 //! - `builds`    tools under `mesh with`: the same objects, jobs that follow the mesh, nothing left behind
 //! - `cache`     what was compiled once is not compiled again, and what is another thing is
@@ -27,6 +28,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "this is all test, and a test fails by panicking")]
 
+mod addresses;
 mod builds;
 mod cache;
 mod checkouts;

@@ -4,6 +4,7 @@
 
 mod advice;
 mod caches;
+mod network;
 
 use super::{
     client::{places, snapshot},
@@ -13,13 +14,22 @@ use crate::{
     cli::Json,
     host::kernel::{self, Kernel},
     sandbox,
-    view::rows::{SCHEMA, sanitised},
+    view::{
+        rows::{SCHEMA, sanitised},
+        snapshot::Snapshot,
+    },
 };
 use advice::{Check, Facts, Level, Running};
-use std::path::Path;
+use network::{Network, Other};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 pub(super) fn run(args: &Json) -> Result<u8, Failure> {
-    let mut checks = advice::checks(&facts()?);
+    let (facts, network) = facts()?;
+    let mut checks = advice::checks(&facts);
+    checks.extend(network.iter().flat_map(network::checks));
     checks.extend(caches::launcher(|name| std::env::var(name).ok()));
     let failures = checks.iter().filter(|check| check.level == Level::Failure).count();
     if args.json {
@@ -30,9 +40,13 @@ pub(super) fn run(args: &Json) -> Result<u8, Failure> {
     Ok(if failures == 0 { 0 } else { UNWELL })
 }
 
-fn facts() -> Result<Facts, Failure> {
+/// What there is to know, of the network only if there is an agent that knows it.
+fn facts() -> Result<(Facts, Option<Network>), Failure> {
     let places = places()?;
-    let agent = snapshot(&places).map_err(|failure| failure.text).map(|now| Running {
+    let kernel = Kernel::look();
+    let now = snapshot(&places).map_err(|failure| failure.text);
+    let network = now.as_ref().ok().map(|now| look_at_network(now, kernel.is_container));
+    let agent = now.map(|now| Running {
         version: now.version.clone(),
         since: crate::view::time::span(now.uptime_ms),
         not_serving: now.not_serving.clone(),
@@ -43,14 +57,52 @@ fn facts() -> Result<Facts, Failure> {
     // The running file, even if another has been installed in its place.
     let own = Path::new("/proc/self/exe");
     let sandbox = sandbox::probe(if own.exists() { own } else { &program }, &scratch(&places.cache));
-    Ok(Facts {
+    let facts = Facts {
         agent,
-        kernel: Kernel::look(),
+        kernel,
         sandbox: sandbox.map(|capable| capable.enforced),
         cache: (places.cache.display().to_string(), kernel::room(&places.cache)),
         program: program.display().to_string(),
         has_sandbox: cfg!(target_os = "linux"),
-    })
+    };
+    Ok((facts, network))
+}
+
+fn look_at_network(now: &Snapshot, is_container: bool) -> Network {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let other = |peer: &crate::view::snapshot::Machine| Other {
+        name: peer.name.clone(),
+        connected: peer.connected,
+        captured: peer.addresses.iter().find_map(|addr| captured(addr.parse().ok()?, &interfaces)),
+        addresses: peer.addresses.clone(),
+    };
+    Network {
+        port: now.port,
+        discovery_problem: now.discovery_problem.clone(),
+        others: now.peers.iter().map(other).collect(),
+        is_container,
+    }
+}
+
+/// An address in the network of one interface that the system reaches through another one. Nothing is sent: a connected
+/// UDP socket has chosen its way.
+fn captured(to: SocketAddr, interfaces: &[if_addrs::Interface]) -> Option<(IpAddr, String)> {
+    let IpAddr::V4(ip) = to.ip() else { return None };
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(to).ok()?;
+    let from = socket.local_addr().ok()?.ip();
+    let beside = |i: &if_addrs::Interface| match &i.addr {
+        if_addrs::IfAddr::V4(own) => {
+            let mask = u32::from(own.netmask);
+            // A network of one address is a tunnel's end.
+            mask != u32::MAX && mask != 0 && u32::from(own.ip) & mask == u32::from(ip) & mask
+        }
+        if_addrs::IfAddr::V6(_) => false,
+    };
+    let chosen = interfaces.iter().find(|i| i.ip() == from)?;
+    let near: Vec<_> = interfaces.iter().filter(|i| beside(i)).collect();
+    let own = interfaces.iter().any(|i| i.ip() == to.ip());
+    (!own && !near.is_empty() && near.iter().all(|i| i.name != chosen.name)).then(|| (to.ip(), chosen.name.clone()))
 }
 
 /// Where jobs would be tried: beside the toolchains, so that their file system is tried too.
