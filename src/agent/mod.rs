@@ -36,6 +36,7 @@ mod compile;
 mod compilers;
 mod desk;
 mod fetch;
+mod forget;
 mod give;
 mod guest;
 mod here;
