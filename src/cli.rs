@@ -56,6 +56,8 @@ pub enum Command {
     Pair(Pair),
     /// Join the mesh of the machine that shows this code
     Join(Join),
+    /// Put a machine out of the mesh: it is refused from then on
+    Forget(Forget),
     /// List the machines of the mesh
     Peers(Peers),
     /// Show what this machine lends, borrows and compiles itself, and why
@@ -217,6 +219,20 @@ pub struct Join {
     /// Leave the mesh that this machine is in, with its other machines
     #[arg(long)]
     pub leave: bool,
+}
+
+/// Putting a machine out.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// Its name, or the first characters of its id (see mesh peers)
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Somebody else may have it: what it has admitted is forgotten with it
+    #[arg(long)]
+    pub stolen: bool,
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Lending nothing for a while.

@@ -52,6 +52,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const RECORD_BYTES_MAX: usize = 1024;
 /// Live records of a mesh.
 pub const RECORDS_MAX: usize = 1024;
+/// Revocations of one mesh, beside its other records: a set that is full of admissions has room for these.
+pub const REVOCATIONS_MAX: usize = 1024;
+/// Machines that one revocation keeps of those that the revoked one has admitted: what fits into a record.
+pub const KEPT_MAX: usize = 24;
 /// Links between a member and the founder.
 pub const CHAIN_DEPTH_MAX: usize = 8;
 /// Toolchains that one machine advertises.

@@ -9,6 +9,6 @@ mod record;
 mod set;
 
 pub use record::{
-    Admit, Body, Genesis, MeshId, PublicKey, Record, RecordError, Role, Sign, Signature, Verify, is_name,
+    Admit, Body, Cause, Genesis, MeshId, PublicKey, Record, RecordError, Revoke, Role, Sign, Signature, Verify, is_name,
 };
 pub use set::{Member, Members, Merged, RecordSet, SetError};

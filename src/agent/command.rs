@@ -1,7 +1,7 @@
 //! Answers what `mesh peers`, `mesh pair` and the others ask (DO).
 
 use super::{
-    Agent,
+    Agent, forget,
     local::Client,
     mesh,
     peers::{self},
@@ -21,8 +21,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Exit codes of `reference` commands: failed, usage, not in a mesh, refused.
 pub(super) const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-const NO_MESH: u8 = 4;
+pub(super) const USAGE: u8 = 2;
+pub(super) const NO_MESH: u8 = 4;
 pub(super) const REFUSED: u8 = 7;
 /// Nothing came of it in time.
 pub(super) const TIMEOUT: u8 = 6;
@@ -56,6 +56,7 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
             return super::session::lease(agent, memory_kib, &name, client).await;
         }
         Ask::Count { zero } => count(agent, zero).await,
+        Ask::Forget { name, stolen, keeps } => forget::forget(agent, &name, stolen, keeps),
         Ask::Files { since_ms } => Tell::Files(agent.records().files(since_ms)),
         Ask::Jobs => Tell::Jobs(agent.jobs()),
         Ask::Stop => {

@@ -6,7 +6,8 @@ use crate::net::{
 };
 use mesh_proto::{
     advert::DiscKey,
-    membership::{Admit, Body, Genesis, Members, Merged, PublicKey, Record, RecordSet, Role, Sign},
+    limits,
+    membership::{Admit, Body, Cause, Genesis, Members, Merged, PublicKey, Record, RecordSet, Revoke, Role, Sign},
     peer::PeerId,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,13 @@ use std::{
 const FILE: &str = "mesh-v1";
 /// The file, bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Whom this machine refuses whatever the records say.
+const DENIED: &str = "denied-v1";
+/// The file, bytes.
+const DENIED_BYTES_MAX: u64 = 1 << 20;
+/// Machines that are refused so; what is not written down any more is still revoked.
+const DENIED_MAX: usize = 4096;
 
 /// What is on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +52,7 @@ pub(super) struct Mesh {
     pub(super) gate: Arc<Gate>,
     file: PathBuf,
     state: RwLock<Option<State>>,
+    denied: RwLock<BTreeSet<PeerId>>,
 }
 
 /// Why the mesh could not be changed.
@@ -83,7 +92,9 @@ impl Mesh {
                 None
             }
         };
-        let mesh = Self { identity, gate, file, state: RwLock::new(state) };
+        let denied = crate::host::read_at_most(&state_dir.join(DENIED), DENIED_BYTES_MAX);
+        let denied = denied.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let mesh = Self { identity, gate, file, state: RwLock::new(state), denied: RwLock::new(denied) };
         mesh.evaluate();
         mesh
     }
@@ -192,6 +203,32 @@ impl Mesh {
         Ok(set)
     }
 
+    /// Refuses a machine from now on, whatever the records say: before anything else is done about it.
+    pub(super) fn deny(&self, peer: PeerId) -> Result<(), MeshError> {
+        let denied = {
+            let mut denied = self.denied.write().expect("no panic while held");
+            if denied.len() < DENIED_MAX {
+                denied.insert(peer);
+            }
+            denied.clone()
+        };
+        let bytes = postcard::to_stdvec(&denied).expect("ids have no form that postcard cannot write");
+        let written = self.write_to(&self.file.with_file_name(DENIED), &bytes);
+        self.evaluate();
+        written
+    }
+
+    /// Signs that a machine is out, and keeps that. Of those that it has admitted, these stay.
+    pub(super) fn revoke(&self, subject: PeerId, keep: Vec<PeerId>, cause: Cause) -> Result<(), MeshError> {
+        let (mut set, disc_key) = self.set().ok_or(MeshError::None)?;
+        let keep: Vec<PeerId> = keep.into_iter().take(limits::KEPT_MAX).collect();
+        let revoke = Revoke { mesh: set.mesh(), subject, keep, cause, issuer: self.me(), issued: now_s() };
+        let record =
+            Record::sign(&Body::Revoke(revoke), &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
+        set.merge(vec![record], &Ed25519);
+        self.replace(set, disc_key)
+    }
+
     /// Takes records in that a peer holds. `None` if there was nothing new.
     pub(super) fn merge(&self, records: Vec<Record>) -> Option<Merged> {
         let (mut set, disc_key) = self.set()?;
@@ -211,6 +248,8 @@ impl Mesh {
         let members = match state.as_mut() {
             Some(state) => {
                 state.members = state.set.evaluate(now_s());
+                let denied = self.denied.read().expect("no panic while held");
+                state.members.by_id.retain(|peer, _| !denied.contains(peer));
                 state.members.by_id.keys().copied().collect()
             }
             None => BTreeSet::new(),
@@ -221,12 +260,16 @@ impl Mesh {
     fn write(&self, state: &State) -> Result<(), MeshError> {
         let stored = Stored { records: state.set.records(), disc_key: state.disc_key };
         let bytes = postcard::to_stdvec(&stored).expect("records have no type that postcard cannot write");
-        let temp = self.file.with_extension("new");
-        let failed = |source| MeshError::Write { path: self.file.clone(), source };
+        self.write_to(&self.file, &bytes)
+    }
+
+    fn write_to(&self, path: &Path, bytes: &[u8]) -> Result<(), MeshError> {
+        let temp = path.with_extension("new");
+        let failed = |source| MeshError::Write { path: path.to_owned(), source };
         let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp);
         let mut file = open.map_err(failed)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&temp, &self.file).map_err(failed)
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&temp, path).map_err(failed)
     }
 }
 

@@ -37,6 +37,7 @@ mod compile;
 mod compilers;
 mod desk;
 mod fetch;
+mod forget;
 mod give;
 mod guest;
 mod here;

@@ -130,6 +130,15 @@ pub enum Ask {
         /// Of those that ended then or later, milliseconds since 1970.
         since_ms: u64,
     },
+    /// Put a machine out of the mesh. Told [`Tell::Forgetting`] unless that was seen before.
+    Forget {
+        /// Its name, or the first characters of its id.
+        name: String,
+        /// Somebody else may have its key.
+        stolen: bool,
+        /// What stands of its admissions; nothing has been said about that yet if `None`.
+        keeps: Option<bool>,
+    },
 }
 
 /// A change of what is lent.
@@ -261,4 +270,13 @@ pub enum Tell {
     Jobs(Vec<JobRow>),
     /// What came of each source's units.
     Files(Files),
+    /// A machine that can be put out.
+    Forgetting {
+        /// Its name.
+        name: String,
+        /// The beginning of its id.
+        id: String,
+        /// The machines that it has admitted: names and roles.
+        admitted: Vec<(String, String)>,
+    },
 }

@@ -10,6 +10,7 @@ mod down;
 mod explain;
 mod failure;
 mod find;
+mod forget;
 mod install;
 mod jobs;
 mod join;
@@ -69,6 +70,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Down => down::run(),
         Command::Pair(args) => pair::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -187,6 +187,36 @@ pub struct Admit {
     pub issued: u64,
 }
 
+/// Why a machine is put out: for display.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It has said so itself.
+    Left,
+    /// An owner has forgotten it.
+    Forgotten,
+    /// Somebody else may have its key.
+    Stolen,
+}
+
+/// Puts a key out, for good: the machine may come back with a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// The mesh that it is put out of.
+    pub mesh: MeshId,
+    /// Whose key.
+    pub subject: PeerId,
+    /// Of the machines that it has admitted, the ones whose admissions stand, sorted; all others fall with it. No clock says
+    /// which came before: who has stolen a key can write any time into what it signs.
+    #[serde(deserialize_with = "crate::bounded::list::<{ limits::KEPT_MAX }, _, _>")]
+    pub keep: Vec<PeerId>,
+    /// Why.
+    pub cause: Cause,
+    /// Who signs: an owner, or the machine itself.
+    pub issuer: PeerId,
+    /// When it was signed, seconds since 1970: for display.
+    pub issued: u64,
+}
+
 /// What a record says. Variants are only ever appended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -194,6 +224,8 @@ pub enum Body {
     Genesis(Genesis),
     /// The admission of a machine.
     Admit(Admit),
+    /// The end of a machine's membership.
+    Revoke(Revoke),
 }
 
 /// Why bytes are not a record, or a body cannot become one.
@@ -208,6 +240,9 @@ pub enum RecordError {
     /// A name is empty, too long, or holds control characters.
     #[error("a name must have 1 to {} bytes and no control characters", limits::NAME_BYTES_MAX)]
     Name,
+    /// A revocation keeps a machine twice, out of order, or the one that it puts out, or too many.
+    #[error("a revocation must name at most {} other machines to keep, sorted, each once", limits::KEPT_MAX)]
+    Keep,
     /// Signed by somebody else than it says.
     #[error("a membership record's signer is not the one that it names")]
     Signer,
@@ -230,6 +265,7 @@ impl Record {
         let names = match body {
             Body::Genesis(genesis) => genesis.founder.peer(),
             Body::Admit(admit) => admit.issuer,
+            Body::Revoke(revoke) => revoke.issuer,
         };
         if names != signer.public_key().peer() {
             return Err(RecordError::Signer);
@@ -295,6 +331,11 @@ fn check(body: &Body) -> Result<(), RecordError> {
     let names: &[&String] = match body {
         Body::Genesis(genesis) => &[&genesis.founder_name, &genesis.mesh_name],
         Body::Admit(admit) => &[&admit.name],
+        Body::Revoke(Revoke { keep, subject, .. }) => {
+            let is_sorted = keep.windows(2).all(|pair| pair[0] < pair[1]);
+            let is_good = keep.len() <= limits::KEPT_MAX && is_sorted && !keep.contains(subject);
+            return if is_good { Ok(()) } else { Err(RecordError::Keep) };
+        }
     };
     if names.iter().all(|name| is_name(name)) { Ok(()) } else { Err(RecordError::Name) }
 }

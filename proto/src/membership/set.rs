@@ -1,10 +1,14 @@
 //! A set of records and what it means (AGREE).
 //!
 //! The set only ever holds records whose signatures were checked, so its evaluation needs no cryptography and can be
-//! repeated whenever the clock matters. Evaluation is monotone: more records never take a right away. (A later kind of
-//! record, the revocation, will; it wins over all admissions, again in any order.)
+//! repeated whenever the clock matters. Its order never matters, so that gossip needs neither a clock nor a consensus:
+//!
+//! 1. *Reach* is whoever was ever admitted along owners, whatever was revoked.
+//! 2. A revocation counts if its signer is an owner in reach, or the revoked machine itself: whether the signer was revoked too
+//!    is not asked. So two owners who revoke each other are both out.
+//! 3. A revoked key is out for good, and so is whoever it has admitted, but for those that *every* revocation of it keeps.
 
-use super::record::{Admit, Body, Genesis, MeshId, PublicKey, Record, RecordError, Role, Verify};
+use super::record::{Admit, Body, Genesis, MeshId, PublicKey, Record, RecordError, Revoke, Role, Verify};
 use crate::{digest::Digest, limits, peer::PeerId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,6 +83,7 @@ pub struct RecordSet {
     genesis: Genesis,
     genesis_record: Record,
     admits: BTreeMap<Digest, (Record, Admit)>,
+    revokes: BTreeMap<Digest, (Record, Revoke)>,
 }
 
 impl RecordSet {
@@ -91,7 +96,13 @@ impl RecordSet {
         if !record.is_signed_by(&genesis.founder, verify) {
             return Err(SetError::Signature);
         }
-        Ok(Self { mesh: MeshId(record.hash()), genesis, genesis_record: record, admits: BTreeMap::new() })
+        Ok(Self {
+            mesh: MeshId(record.hash()),
+            genesis,
+            genesis_record: record,
+            admits: BTreeMap::new(),
+            revokes: BTreeMap::new(),
+        })
     }
 
     /// The set that these records make, read from disk or handed over by an inviter. Records that do not belong are
@@ -123,14 +134,21 @@ impl RecordSet {
     /// All records, genesis first: what is stored, and what a new machine is given.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let admits = self.admits.values().map(|(record, _)| record.clone());
-        std::iter::once(self.genesis_record.clone()).chain(admits).collect()
+        std::iter::once(self.genesis_record.clone()).chain(self.others().map(|(_, record)| record.clone())).collect()
     }
 
     /// The hashes of all records but the genesis (whose hash is the mesh), sorted.
     #[must_use]
     pub fn hashes(&self) -> Vec<Digest> {
-        self.admits.keys().copied().collect()
+        let mut hashes: Vec<Digest> = self.others().map(|(hash, _)| *hash).collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
+    /// All records but the genesis.
+    fn others(&self) -> impl Iterator<Item = (&Digest, &Record)> {
+        let admits = self.admits.iter().map(|(hash, (record, _))| (hash, record));
+        admits.chain(self.revokes.iter().map(|(hash, (record, _))| (hash, record)))
     }
 
     /// A digest of the whole set: equal sets, equal digests.
@@ -138,7 +156,7 @@ impl RecordSet {
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("mesh record set v1");
         hasher.update(&self.mesh.0.0);
-        for hash in self.admits.keys() {
+        for hash in self.hashes() {
             hasher.update(&hash.0);
         }
         Digest(*hasher.finalize().as_bytes())
@@ -148,7 +166,7 @@ impl RecordSet {
     #[must_use]
     pub fn missing(&self, theirs: &[Digest]) -> Vec<Record> {
         let theirs: BTreeSet<&Digest> = theirs.iter().collect();
-        self.admits.iter().filter(|(hash, _)| !theirs.contains(hash)).map(|(_, (record, _))| record.clone()).collect()
+        self.others().filter(|(hash, _)| !theirs.contains(hash)).map(|(_, record)| record.clone()).collect()
     }
 
     /// Takes in records that another machine holds: those of this mesh whose signer is an owner by records that are
@@ -157,12 +175,19 @@ impl RecordSet {
     pub fn merge(&mut self, records: Vec<Record>, verify: &dyn Verify) -> Merged {
         let mut merged = Merged::default();
         let mut waiting: BTreeMap<PeerId, Vec<(Digest, Record, Admit)>> = BTreeMap::new();
+        let mut revokes = Vec::new();
         for record in records {
             match record.body() {
                 Ok(Body::Admit(admit)) if admit.mesh == self.mesh => {
                     let hash = record.hash();
                     if !self.admits.contains_key(&hash) {
                         waiting.entry(admit.issuer).or_default().push((hash, record, admit));
+                    }
+                }
+                Ok(Body::Revoke(revoke)) if revoke.mesh == self.mesh => {
+                    let hash = record.hash();
+                    if !self.revokes.contains_key(&hash) {
+                        revokes.push((hash, record, revoke));
                     }
                 }
                 Ok(Body::Genesis(_)) if record == self.genesis_record => {}
@@ -190,7 +215,51 @@ impl RecordSet {
             }
         }
         merged.refused += waiting.values().map(Vec::len).sum::<usize>();
+        for (hash, record, revoke) in revokes {
+            let key = match owners.get(&revoke.issuer) {
+                Some(key) => Some(*key),
+                None if revoke.issuer == revoke.subject => self.key_of(&revoke.subject),
+                None => None,
+            };
+            let full = self.revokes.len() >= limits::REVOCATIONS_MAX;
+            if full || !key.is_some_and(|key| record.is_signed_by(&key, verify)) {
+                merged.refused += 1;
+                continue;
+            }
+            merged.added += usize::from(self.revokes.insert(hash, (record, revoke)).is_none());
+        }
         merged
+    }
+
+    /// The key of a machine that was ever admitted.
+    fn key_of(&self, peer: &PeerId) -> Option<PublicKey> {
+        let admitted = self.admits.values().map(|(_, admit)| admit.subject);
+        std::iter::once(self.genesis.founder).chain(admitted).find(|key| key.peer() == *peer)
+    }
+
+    /// The first revocation of a machine, by its time, if there is one.
+    #[must_use]
+    pub fn revocation(&self, peer: &PeerId) -> Option<&Revoke> {
+        let of_it = self.revokes.values().map(|(_, revoke)| revoke).filter(|revoke| revoke.subject == *peer);
+        of_it.min_by_key(|revoke| (revoke.issued, revoke.issuer))
+    }
+
+    /// The machines that a machine has admitted, sorted.
+    #[must_use]
+    pub fn admitted_by(&self, peer: &PeerId) -> Vec<PeerId> {
+        let by_it = self.admits.values().filter(|(_, admit)| admit.issuer == *peer);
+        by_it.map(|(_, admit)| admit.subject.peer()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Who is revoked, and which of its admissions stand nevertheless.
+    fn revoked(&self) -> BTreeMap<PeerId, BTreeSet<PeerId>> {
+        let mut revoked: BTreeMap<PeerId, BTreeSet<PeerId>> = BTreeMap::new();
+        for (_, revoke) in self.revokes.values() {
+            let keep: BTreeSet<PeerId> = revoke.keep.iter().copied().collect();
+            let kept = revoked.entry(revoke.subject).or_insert_with(|| keep.clone());
+            *kept = kept.intersection(&keep).copied().collect();
+        }
+        revoked
     }
 
     /// Everybody who was ever admitted as an owner, whatever the time.
@@ -200,7 +269,8 @@ impl RecordSet {
     }
 
     /// Who is a member at `now_s` (seconds since 1970): every machine with a path of admissions, none of them ended,
-    /// from the founder through owners, no longer than [`limits::CHAIN_DEPTH_MAX`].
+    /// from the founder through owners, no longer than [`limits::CHAIN_DEPTH_MAX`]. A path may lead through a revoked owner if
+    /// its revocation keeps the next one.
     #[must_use]
     pub fn evaluate(&self, now_s: u64) -> Members {
         let founder = Member {
@@ -216,10 +286,12 @@ impl RecordSet {
         let mut by_id = BTreeMap::from([(id, founder)]);
         let mut owners = BTreeSet::from([id]);
         let mut newest = BTreeSet::from([id]);
+        let revoked = self.revoked();
         for depth in 1..=limits::CHAIN_DEPTH_MAX {
             let mut next = BTreeSet::new();
+            let stands = |a: &Admit| revoked.get(&a.issuer).is_none_or(|keep| keep.contains(&a.subject.peer()));
             let live = |a: &Admit| a.not_after.is_none_or(|end| now_s <= end.saturating_add(EXPIRY_GRACE_S));
-            for (_, admit) in self.admits.values().filter(|(_, a)| newest.contains(&a.issuer) && live(a)) {
+            for (_, admit) in self.admits.values().filter(|(_, a)| newest.contains(&a.issuer) && live(a) && stands(a)) {
                 let subject = admit.subject.peer();
                 by_id.entry(subject).and_modify(|m| join(m, admit)).or_insert_with(|| member(admit, depth));
                 if admit.role.admits() && owners.insert(subject) {
@@ -228,6 +300,7 @@ impl RecordSet {
             }
             newest = next;
         }
+        by_id.retain(|peer, _| !revoked.contains_key(peer));
         Members { mesh: self.mesh, mesh_name: self.genesis.mesh_name.clone(), by_id }
     }
 }
@@ -263,7 +336,7 @@ fn join(member: &mut Member, admit: &Admit) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::membership::Sign;
+    use crate::membership::{Sign, record::Cause};
     use proptest::prelude::*;
 
     /// A stand-in for Ed25519: whoever knows the public key can sign, which no test below does for another.
@@ -402,6 +475,116 @@ pub(super) mod tests {
         assert_eq!(one, two);
     }
 
+    fn id(n: u8) -> PeerId {
+        Fake(n).public_key().peer()
+    }
+
+    fn revoke(set: &RecordSet, issuer: u8, subject: u8, keep: &[u8]) -> Record {
+        let mut keep: Vec<PeerId> = keep.iter().map(|n| id(*n)).collect();
+        keep.sort();
+        let revoke = Revoke {
+            mesh: set.mesh(),
+            subject: id(subject),
+            keep,
+            cause: Cause::Forgotten,
+            issuer: id(issuer),
+            issued: 6,
+        };
+        Record::sign(&Body::Revoke(revoke), &Fake(issuer)).expect("signs")
+    }
+
+    fn here(set: &RecordSet) -> Vec<u8> {
+        (1..20).filter(|n| set.evaluate(0).get(&id(*n)).is_some()).collect()
+    }
+
+    /// 1 has admitted 2 and 3 as owners; 2 has admitted 4, an owner, and 5; 4 has admitted 6.
+    fn family() -> RecordSet {
+        let mut set = founded();
+        let links = [(1, 2), (1, 3), (2, 4), (2, 5), (4, 6)];
+        let records =
+            links.iter().map(|(by, who)| record(&set, *by, *who, if *who < 5 { Role::Owner } else { Role::Peer }));
+        let records = records.collect();
+        set.merge(records, &Fake(0));
+        set
+    }
+
+    #[test]
+    fn a_revoked_machine_is_out_for_good_with_all_that_it_admitted_but_those_that_are_kept() {
+        let base = family();
+        let with = |records: Vec<Record>| {
+            let mut set = base.clone();
+            assert_eq!(set.merge(records.clone(), &Fake(0)), Merged { added: records.len(), refused: 0 });
+            here(&set)
+        };
+        assert_eq!(with(vec![]), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[])]), [1, 3]);
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[4])]), [1, 3, 4, 6]);
+        assert_eq!(
+            with(vec![revoke(&base, 3, 2, &[4, 5]), revoke(&base, 1, 2, &[5])]),
+            [1, 3, 5],
+            "by every one of them"
+        );
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[4]), revoke(&base, 1, 4, &[6])]), [1, 3, 6], "through two of them");
+        // Who is admitted again by another owner with the same key stays out; another path helps those it had admitted.
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[]), record(&base, 3, 2, Role::Owner)]), [1, 3]);
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[]), record(&base, 3, 5, Role::Peer)]), [1, 3, 5]);
+        // Two who revoke each other are both out, and so is a founder.
+        assert_eq!(with(vec![revoke(&base, 3, 2, &[]), revoke(&base, 2, 3, &[])]), [1]);
+        assert_eq!(with(vec![revoke(&base, 2, 1, &[2])]), [2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn owners_revoke_whoever_they_want_and_others_themselves_alone() {
+        let base = family();
+        let mut set = base.clone();
+        assert_eq!(set.merge(vec![revoke(&base, 5, 6, &[])], &Fake(0)), Merged { added: 0, refused: 1 });
+        assert_eq!(set.merge(vec![revoke(&base, 9, 9, &[])], &Fake(0)), Merged { added: 0, refused: 1 }, "a stranger");
+        assert_eq!(set.merge(vec![revoke(&base, 5, 5, &[])], &Fake(0)), Merged { added: 1, refused: 0 });
+        assert_eq!(here(&set), [1, 2, 3, 4, 6]);
+        assert_eq!(set.revocation(&id(5)).map(|revoke| revoke.issuer), Some(id(5)));
+        assert_eq!((set.revocation(&id(2)), set.admitted_by(&id(2)).len()), (None, 2));
+        // It is a record like any other: kept, told, and counted in the digest.
+        assert_eq!(RecordSet::from_records(set.records(), &Fake(0)), Ok(set.clone()));
+        assert_eq!(base.missing(&set.hashes()).len() + set.missing(&base.hashes()).len(), 1);
+        assert_ne!(base.digest(), set.digest());
+        // Signed by somebody else than it says.
+        let (mut forged, other) = (revoke(&base, 1, 3, &[]).bytes(), revoke(&base, 1, 2, &[]).bytes());
+        let at = forged.len() - 64;
+        forged[at..].copy_from_slice(&other[other.len() - 64..]);
+        let forged = postcard::from_bytes::<Record>(&forged).expect("a record");
+        assert_eq!(set.merge(vec![forged], &Fake(0)), Merged { added: 0, refused: 1 });
+    }
+
+    #[test]
+    fn what_a_revocation_keeps_is_sorted_bounded_and_not_itself() {
+        let set = family();
+        let with = |keep: Vec<PeerId>| {
+            let body =
+                Revoke { mesh: set.mesh(), subject: id(2), keep, cause: Cause::Stolen, issuer: id(1), issued: 6 };
+            Record::sign(&Body::Revoke(body), &Fake(1))
+        };
+        let mut most: Vec<PeerId> = (3..3 + limits::KEPT_MAX as u8).map(id).collect();
+        most.sort();
+        assert!(with(most.clone()).is_ok_and(|record| record.body().is_ok()));
+        assert_eq!(with(most.iter().rev().copied().collect()), Err(RecordError::Keep));
+        assert_eq!(with(vec![id(3), id(3)]), Err(RecordError::Keep));
+        assert_eq!(with(vec![id(2)]), Err(RecordError::Keep));
+        let more: BTreeSet<PeerId> = most.iter().copied().chain([id(99)]).collect();
+        assert_eq!(with(more.into_iter().collect()), Err(RecordError::Keep));
+    }
+
+    #[test]
+    fn a_set_that_is_full_of_admissions_has_room_for_revocations() {
+        let mut set = founded();
+        let many = (0..limits::RECORDS_MAX as u64 + 5)
+            .map(|issued| signed(1, Admit { issued, ..admit(set.mesh(), 1, 2, Role::Peer) }))
+            .collect();
+        set.merge(many, &Fake(0));
+        let revoked = revoke(&set, 1, 2, &[]);
+        assert_eq!(set.merge(vec![revoked], &Fake(0)), Merged { added: 1, refused: 0 });
+        assert_eq!(here(&set), [1]);
+    }
+
     #[test]
     fn records_without_exactly_one_beginning_are_no_mesh() {
         let set = founded();
@@ -415,9 +598,16 @@ pub(super) mod tests {
         #[test]
         fn order_never_matters(
             links in proptest::collection::vec((1u8..6, 1u8..6, 0usize..4, proptest::option::of(0u64..3), 0u64..3), 0..12),
+            revokes in proptest::collection::vec((1u8..6, 1u8..6, proptest::collection::btree_set(1u8..6, 0..3)), 0..4),
             seed in any::<u64>(),
         ) {
             let base = founded();
+            let revoked: BTreeSet<u8> = revokes.iter().map(|(_, subject, _)| *subject).collect();
+            let revokes = revokes.iter().map(|(issuer, subject, keep)| {
+                let keep: Vec<u8> = keep.iter().copied().filter(|n| n != subject).collect();
+                revoke(&base, *issuer, *subject, &keep)
+            });
+            let revokes: Vec<Record> = revokes.collect();
             let records: Vec<Record> = links
                 .into_iter()
                 .map(|(issuer, subject, role, not_after, issued)| {
@@ -425,6 +615,7 @@ pub(super) mod tests {
                     let not_after = not_after.map(|n| n * 1000);
                     signed(issuer, Admit { not_after, issued, ..admit(base.mesh(), issuer, subject, role) })
                 })
+                .chain(revokes)
                 .collect();
             let mut shuffled = records.clone();
             shuffled.sort_by_key(|r| blake3::keyed_hash(&[1; 32], &[&r.hash().0[..], &seed.to_le_bytes()].concat()).to_hex().to_string());
@@ -441,6 +632,9 @@ pub(super) mod tests {
             prop_assert_eq!(&one, &three);
             for now in [0, 1500, 5000] {
                 prop_assert_eq!(one.evaluate(now), two.evaluate(now));
+            }
+            for n in revoked.into_iter().filter(|n| one.revocation(&id(*n)).is_some()) {
+                prop_assert!(one.evaluate(0).get(&id(n)).is_none(), "{} is out", n);
             }
         }
     }

@@ -1,0 +1,96 @@
+//! Puts a machine out of the mesh (DO).
+//!
+//! First this machine refuses it, whatever else succeeds; then it is signed that it is out, if this machine may say so for the
+//! others; then whoever is connected is told, and the connection with it is closed, with which its jobs end.
+
+use super::{
+    Agent,
+    command::{REFUSED, USAGE, failed},
+    peers,
+    wire::Tell,
+};
+use crate::{net::identity::Identity, view::rows::count};
+use mesh_proto::{
+    membership::{Cause, Member},
+    peer::PeerId,
+};
+use std::sync::Arc;
+
+/// Fewer characters of an id name nobody.
+const PREFIX_MIN: usize = 6;
+
+/// Puts it out, or tells what that would come to as long as nothing is said of those that it has admitted.
+pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option<bool>) -> Tell {
+    let Some(members) = agent.mesh.members() else {
+        return failed(super::command::NO_MESH, "this machine is in no mesh");
+    };
+    let all: Vec<(PeerId, &Member)> = members.by_id.iter().map(|(peer, member)| (*peer, member)).collect();
+    let subject = match meant(&all, name) {
+        Ok(subject) => subject,
+        Err(text) => return failed(USAGE, text),
+    };
+    let me: &Identity = &agent.mesh.identity;
+    if subject == me.peer() {
+        return failed(REFUSED, "that is this machine itself");
+    }
+    let called = agent.mesh.name_of(&subject).unwrap_or_else(|| subject.short());
+    let admitted = agent.mesh.set().map(|(set, _)| set.admitted_by(&subject)).unwrap_or_default();
+    let admitted: Vec<PeerId> =
+        admitted.into_iter().filter(|peer| *peer != subject && members.get(peer).is_some()).collect();
+    let Some(keeps) = keeps else {
+        let shown = admitted
+            .iter()
+            .filter_map(|peer| Some((agent.mesh.name_of(peer)?, agent.mesh.role_of(peer)?.name().to_owned())));
+        return Tell::Forgetting { name: called, id: subject.short(), admitted: shown.collect() };
+    };
+    if let Err(error) = agent.mesh.deny(subject) {
+        tracing::warn!("{error}");
+    }
+    let may_say_so = agent.mesh.role().is_some_and(mesh_proto::membership::Role::admits);
+    let keep = if keeps { admitted } else { Vec::new() };
+    let cause = if stolen { Cause::Stolen } else { Cause::Forgotten };
+    let signed = may_say_so.then(|| agent.mesh.revoke(subject, keep, cause));
+    let others: Vec<PeerId> = agent.links.all().iter().map(|link| link.peer).filter(|peer| *peer != subject).collect();
+    peers::records_changed(agent);
+    match signed {
+        Some(Err(error)) => {
+            failed(super::command::FAILED, format!("{called} is refused here, but the others do not know: {error}"))
+        }
+        None => Tell::Finished(format!(
+            "forgotten here: {called}. The others still let it in: this machine is no owner, so ask one to say: mesh forget {called}"
+        )),
+        Some(Ok(())) => {
+            let told = others.len();
+            let rest = agent.mesh.members().map_or(0, |members| members.by_id.len()).saturating_sub(1 + told);
+            let later = if rest == 0 {
+                String::new()
+            } else {
+                format!("; {} not connected and will be told by the others", are(rest))
+            };
+            Tell::Finished(format!("forgotten: {called}. Told {}{later}.", count(told as u64, "machine")))
+        }
+    }
+}
+
+fn are(machines: usize) -> String {
+    let verb = if machines == 1 { "is" } else { "are" };
+    format!("{} {verb}", count(machines as u64, "machine"))
+}
+
+/// The one member that a name, or the beginning of an id, means.
+fn meant(all: &[(PeerId, &Member)], name: &str) -> Result<PeerId, String> {
+    let plain = name.replace('-', "");
+    let begins = |peer: &PeerId| plain.len() >= PREFIX_MIN && peer.text().replace('-', "").starts_with(&plain);
+    let mut named: Vec<PeerId> = all.iter().filter(|(_, member)| member.name == name).map(|(peer, _)| *peer).collect();
+    if named.is_empty() {
+        named = all.iter().filter(|(peer, _)| begins(peer)).map(|(peer, _)| *peer).collect();
+    }
+    match named.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(format!("no machine of the mesh is called \"{name}\". mesh peers lists them")),
+        several => {
+            let ids: Vec<String> = several.iter().map(PeerId::short).collect();
+            Err(format!("several machines are meant by \"{name}\": {}. Say which by its id", ids.join(", ")))
+        }
+    }
+}
