@@ -181,6 +181,11 @@ pub enum Refusal {
     Malformed,
     /// The admission could not be signed or stored.
     Failed,
+    /// The joiner's key was put out of the mesh, and no admission makes it a member again.
+    Forgotten {
+        /// When, seconds since 1970.
+        at_s: u64,
+    },
 }
 
 /// Why a pairing failed, at the joiner's end.

@@ -124,6 +124,7 @@ fn pairing_is_what_it_always_was() {
         Refusal::Version,
         Refusal::Malformed,
         Refusal::Failed,
+        Refusal::Forgotten { at_s: 1_780_000_000 },
     ];
     for (at, refusal) in refusals.into_iter().enumerate() {
         check(&format!("pair-refused-{at}"), &FromInviter::Refused(refusal));

@@ -336,6 +336,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
         alarm: agent.desk.look(Dispatcher::is_alarming),
         not_serving: agent.no_sandbox.clone(),
         discovery_problem: super::nearby::problem(agent),
+        forgotten: agent.mesh.forgotten().filter(|_| agent.links.all().is_empty()),
         nearby: super::nearby::strangers(agent),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{net::identity::Identity, view::rows::count};
 use mesh_proto::{
-    membership::{Cause, Member},
+    membership::{Cause, Member, Members},
     peer::PeerId,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Fewer characters of an id name nobody.
 const PREFIX_MIN: usize = 6;
@@ -25,18 +25,20 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
         return failed(super::command::NO_MESH, "this machine is in no mesh");
     };
     let all: Vec<(PeerId, &Member)> = members.by_id.iter().map(|(peer, member)| (*peer, member)).collect();
-    let subject = match meant(&all, name) {
+    let subject = match meant(agent, &all, name) {
         Ok(subject) => subject,
         Err(text) => return failed(USAGE, text),
     };
     let me: &Identity = &agent.mesh.identity;
     if subject == me.peer() {
-        return failed(REFUSED, "that is this machine itself");
+        return failed(REFUSED, "that is this machine itself. To leave the mesh: mesh leave");
     }
     let called = agent.mesh.name_of(&subject).unwrap_or_else(|| subject.short());
     let admitted = agent.mesh.set().map(|(set, _)| set.admitted_by(&subject)).unwrap_or_default();
-    let admitted: Vec<PeerId> =
-        admitted.into_iter().filter(|peer| *peer != subject && members.get(peer).is_some()).collect();
+    // Without these this machine would be out too: itself, and those through whom it was admitted.
+    let own = ancestors(&members, me.peer());
+    let admitted = admitted.into_iter().filter(|peer| *peer != subject && members.get(peer).is_some());
+    let (own, admitted): (Vec<PeerId>, Vec<PeerId>) = admitted.partition(|peer| own.contains(peer));
     let Some(keeps) = keeps else {
         let shown = admitted
             .iter()
@@ -47,7 +49,7 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
         tracing::warn!("{error}");
     }
     let may_say_so = agent.mesh.role().is_some_and(mesh_proto::membership::Role::admits);
-    let keep = if keeps { admitted } else { Vec::new() };
+    let keep = if keeps { [own, admitted].concat() } else { own };
     let cause = if stolen { Cause::Stolen } else { Cause::Forgotten };
     let signed = may_say_so.then(|| agent.mesh.revoke(subject, keep, cause));
     let others: Vec<PeerId> = agent.links.all().iter().map(|link| link.peer).filter(|peer| *peer != subject).collect();
@@ -72,16 +74,30 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
     }
 }
 
+/// A member and all through whom it was admitted.
+fn ancestors(members: &Members, of: PeerId) -> BTreeSet<PeerId> {
+    let mut all = BTreeSet::new();
+    let mut at = Some(of);
+    while let Some(peer) = at.filter(|peer| all.insert(*peer)) {
+        at = members.get(&peer).map(|member| member.issuer);
+    }
+    all
+}
+
 fn are(machines: usize) -> String {
     let verb = if machines == 1 { "is" } else { "are" };
     format!("{} {verb}", count(machines as u64, "machine"))
 }
 
 /// The one member that a name, or the beginning of an id, means.
-fn meant(all: &[(PeerId, &Member)], name: &str) -> Result<PeerId, String> {
+fn meant(agent: &Agent, all: &[(PeerId, &Member)], name: &str) -> Result<PeerId, String> {
     let plain = name.replace('-', "");
     let begins = |peer: &PeerId| plain.len() >= PREFIX_MIN && peer.text().replace('-', "").starts_with(&plain);
-    let mut named: Vec<PeerId> = all.iter().filter(|(_, member)| member.name == name).map(|(peer, _)| *peer).collect();
+    let mut named: Vec<PeerId> = all
+        .iter()
+        .filter(|(peer, member)| member.name == name || agent.mesh.name_of(peer).is_some_and(|n| n == name))
+        .map(|(peer, _)| *peer)
+        .collect();
     if named.is_empty() {
         named = all.iter().filter(|(peer, _)| begins(peer)).map(|(peer, _)| *peer).collect();
     }

@@ -53,6 +53,8 @@ pub(super) struct Mesh {
     file: PathBuf,
     state: RwLock<Option<State>>,
     denied: RwLock<BTreeSet<PeerId>>,
+    /// This member says that this machine is out.
+    out: RwLock<Option<PeerId>>,
 }
 
 /// Why the mesh could not be changed.
@@ -94,7 +96,14 @@ impl Mesh {
         };
         let denied = crate::host::read_at_most(&state_dir.join(DENIED), DENIED_BYTES_MAX);
         let denied = denied.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
-        let mesh = Self { identity, gate, file, state: RwLock::new(state), denied: RwLock::new(denied) };
+        let mesh = Self {
+            identity,
+            gate,
+            file,
+            state: RwLock::new(state),
+            denied: RwLock::new(denied),
+            out: RwLock::default(),
+        };
         mesh.evaluate();
         mesh
     }
@@ -179,6 +188,7 @@ impl Mesh {
         let members = set.evaluate(now_s());
         let state = State { set, disc_key, members };
         self.write(&state)?;
+        *self.out.write().expect("no panic while held") = None;
         *self.state.write().expect("no panic while held") = Some(state);
         self.evaluate();
         Ok(())
@@ -229,6 +239,36 @@ impl Mesh {
         self.replace(set, disc_key)
     }
 
+    /// When a machine was put out of the mesh, seconds since 1970, if it was.
+    pub(super) fn out_since(&self, peer: &PeerId) -> Option<u64> {
+        let revoked = self.with(|s| s.set.revocation(peer).map(|revoke| revoke.issued)).flatten();
+        revoked.or_else(|| self.denied.read().expect("no panic while held").contains(peer).then(now_s))
+    }
+
+    /// A member has refused this machine because it was put out.
+    pub(super) fn refused_for_good(&self, by: PeerId) {
+        let mut out = self.out.write().expect("no panic while held");
+        if out.is_none() {
+            tracing::warn!("a member of the mesh says that this machine was forgotten");
+        }
+        *out = Some(by);
+    }
+
+    /// That this machine was put out, in words; `None` if nobody says so.
+    pub(super) fn forgotten(&self) -> Option<String> {
+        let me = self.me();
+        let said = self.with(|s| {
+            let revoke = s.set.revocation(&me)?;
+            let by = s.set.name_of(&revoke.issuer).unwrap_or_else(|| revoke.issuer.short());
+            Some(format!(" on {} by {by}", crate::view::time::day(revoke.issued)))
+        });
+        let told = || {
+            let by = (*self.out.read().expect("no panic while held"))?;
+            Some(self.name_of(&by).map_or_else(String::new, |name| format!(", as {name} says")))
+        };
+        said.flatten().or_else(told)
+    }
+
     /// Takes records in that a peer holds. `None` if there was nothing new.
     pub(super) fn merge(&self, records: Vec<Record>) -> Option<Merged> {
         let (mut set, disc_key) = self.set()?;
@@ -250,9 +290,13 @@ impl Mesh {
                 state.members = state.set.evaluate(now_s());
                 let denied = self.denied.read().expect("no panic while held");
                 state.members.by_id.retain(|peer, _| !denied.contains(peer));
+                self.gate.revoke(state.set.all_revoked());
                 state.members.by_id.keys().copied().collect()
             }
-            None => BTreeSet::new(),
+            None => {
+                self.gate.revoke(BTreeSet::new());
+                BTreeSet::new()
+            }
         };
         self.gate.allow(members);
     }

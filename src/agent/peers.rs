@@ -9,14 +9,14 @@ use super::{
 use crate::net::{
     channel::{Receiver, Sender},
     endpoint::{Arrivals, Endpoint, LinkError},
-    pair::Inviter,
-    sync,
+    pair::{Inviter, NotAdmitted},
+    sync::{self, SyncError},
     tls::{Expect, Protocol},
 };
 use mesh_proto::{
     hello::{Hello, close},
     limits,
-    membership::Record,
+    membership::{PublicKey, Record},
     message::Control,
     naming::NameBatch,
     pairing::Welcome,
@@ -279,7 +279,13 @@ async fn greeted(
     dialled: Option<SocketAddr>,
 ) -> Result<(), String> {
     let (ours, set) = hello(agent, &conn).ok_or("this machine is in no mesh")?;
-    let greeting = sync::greet(&conn, &ours, &set).await.map_err(|e| e.to_string())?;
+    let greeting = sync::greet(&conn, &ours, &set).await.map_err(|e| {
+        // A dialler has shown its certificate before the other side judges it.
+        if matches!(e, SyncError::Link(LinkError::Forgotten(_))) {
+            agent.mesh.refused_for_good(conn.peer);
+        }
+        e.to_string()
+    })?;
     let (sender, receiver) = (Sender::new(greeting.send), Receiver::new(greeting.recv));
     let in_common: Vec<_> = set.hashes().into_iter().chain(greeting.records.iter().map(Record::hash)).collect();
     if agent.mesh.merge(greeting.records).is_some() {
@@ -449,9 +455,13 @@ pub(super) fn toolchains_changed(agent: &Agent, served: &[Fingerprint]) {
 
 /// A machine that wants to join.
 async fn newcomer(agent: Arc<Agent>, link: crate::net::endpoint::Link) {
-    let admit = |request: &mesh_proto::pairing::JoinRequest, key: &_, role| {
-        let set = agent.mesh.admit(*key, &request.name, role).map_err(|e| e.to_string())?;
-        let (_, disc_key) = agent.mesh.set().ok_or("this machine is in no mesh")?;
+    let admit = |request: &mesh_proto::pairing::JoinRequest, key: &PublicKey, role| {
+        let failed = |why: String| NotAdmitted::Failed(why);
+        if let Some(at_s) = agent.mesh.out_since(&key.peer()) {
+            return Err(NotAdmitted::Forgotten { name: request.name.clone(), at_s });
+        }
+        let set = agent.mesh.admit(*key, &request.name, role).map_err(|e| failed(e.to_string()))?;
+        let (_, disc_key) = agent.mesh.set().ok_or_else(|| failed("this machine is in no mesh".to_owned()))?;
         let known = agent.peers.dialer().book().filter_map(|(addr, peer, _)| Some((peer?, addr))).collect();
         Ok(Welcome { records: set.records(), disc_key, addresses: known })
     };

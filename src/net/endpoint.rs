@@ -56,6 +56,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const NAME: &str = "mesh";
 
 /// TLS alerts (RFC 8446, 6) that mean something to us.
+const ALERT_REVOKED: u8 = 44;
 const ALERT_ACCESS_DENIED: u8 = 49;
 const ALERT_NO_PROTOCOL: u8 = 120;
 
@@ -110,6 +111,9 @@ pub enum LinkError {
     /// The other machine does not let this one in.
     #[error("the machine at {0} does not accept this one: it has not heard of its admission, or has forgotten it")]
     Refused(SocketAddr),
+    /// The other machine was told by its mesh that this one is out.
+    #[error("the machine at {0} does not accept this one: it was forgotten")]
+    Forgotten(SocketAddr),
     /// No common protocol: no code is shown there, or the versions have nothing in common.
     #[error("the machine at {0} does not offer what is asked for")]
     NoProtocol(SocketAddr),
@@ -142,6 +146,9 @@ impl LinkError {
             ConnectionError::TimedOut => Self::Silent(addr),
             ConnectionError::ConnectionClosed(c) if alert(c.error_code.into()) == Some(ALERT_ACCESS_DENIED) => {
                 Self::Refused(addr)
+            }
+            ConnectionError::ConnectionClosed(c) if alert(c.error_code.into()) == Some(ALERT_REVOKED) => {
+                Self::Forgotten(addr)
             }
             ConnectionError::ConnectionClosed(c) if alert(c.error_code.into()) == Some(ALERT_NO_PROTOCOL) => {
                 Self::NoProtocol(addr)

@@ -53,6 +53,12 @@ pub enum JoinError {
     /// The inviter could not admit.
     #[error("the other machine could not admit this one; its log says why.")]
     Failed,
+    /// This machine's key was put out of that mesh; when, seconds since 1970.
+    #[error(
+        "this machine was forgotten on {}. To come back it needs a new identity: mesh join --new-identity CODE",
+        crate::view::time::day(*.0)
+    )]
+    Forgotten(u64),
     /// The protocol went wrong.
     #[error(transparent)]
     Pair(PairError),
@@ -100,15 +106,34 @@ pub enum InviteError {
         /// What it was told.
         refusal: Refusal,
     },
-    /// The admission could not be signed or stored.
-    #[error("the machine could not be admitted: {0}")]
-    Admit(String),
+    /// It was not admitted.
+    #[error(transparent)]
+    Admit(#[from] NotAdmitted),
     /// The connection ended before all was said.
     #[error("the pairing broke off")]
     Stream(#[from] StreamError),
     /// The connection ended before all was said.
     #[error(transparent)]
     Link(#[from] LinkError),
+}
+
+/// Why a machine that knew the code was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Its key was put out of the mesh.
+    #[error(
+        "{name} was forgotten on {}, and its old identity stays out. To come back: mesh join --new-identity CODE",
+        crate::view::time::day(*at_s)
+    )]
+    Forgotten {
+        /// What it calls itself.
+        name: String,
+        /// When, seconds since 1970.
+        at_s: u64,
+    },
+    /// The admission could not be signed or stored.
+    #[error("the machine could not be admitted: {0}")]
+    Failed(String),
 }
 
 /// A mesh that this machine has joined.
@@ -244,7 +269,7 @@ impl Inviter {
     pub async fn serve(
         &self,
         link: Link,
-        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, String>,
+        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, NotAdmitted>,
     ) -> Result<Admitted, InviteError> {
         let from = link.address().ip();
         let Ok(_talk) = self.talks.try_acquire() else {
@@ -280,7 +305,7 @@ impl Inviter {
     async fn converse(
         &self,
         link: &Link,
-        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, String>,
+        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, NotAdmitted>,
     ) -> Result<Admitted, Stop> {
         let accepted = tokio::time::timeout(MESSAGE_DEADLINE, link.conn.accept_bi()).await;
         let (mut send, mut recv) = accepted.map_err(|_| StreamError::Late)?.map_err(|_| StreamError::Finished)?;
@@ -288,7 +313,8 @@ impl Inviter {
         if let Err(stop) = &talked {
             let refusal = match stop {
                 Stop::Refuse(refusal) => *refusal,
-                Stop::Admit(_) => Refusal::Failed,
+                Stop::Admit(NotAdmitted::Forgotten { at_s, .. }) => Refusal::Forgotten { at_s: *at_s },
+                Stop::Admit(NotAdmitted::Failed(_)) => Refusal::Failed,
                 Stop::Stream(_) => Refusal::Malformed,
             };
             // Best effort: the other side may be gone.
@@ -303,7 +329,7 @@ impl Inviter {
         link: &Link,
         send: &mut SendStream,
         recv: &mut RecvStream,
-        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, String>,
+        admit: impl FnOnce(&JoinRequest, &PublicKey, Role) -> Result<Welcome, NotAdmitted>,
     ) -> Result<Admitted, Stop> {
         if link.protocol != Protocol::Pair || link.dialled {
             return Err(Stop::Refuse(Refusal::Malformed));
@@ -382,7 +408,7 @@ impl Drop for Turn<'_> {
 #[derive(Debug)]
 enum Stop {
     Refuse(Refusal),
-    Admit(String),
+    Admit(NotAdmitted),
     Stream(StreamError),
 }
 
@@ -439,6 +465,7 @@ async fn ask(link: &Link, code: &Code, request: JoinRequest, now_s: u64, bind: B
         PairError::Refused(Refusal::Cancelled) => JoinError::Cancelled,
         PairError::Refused(Refusal::Busy) => JoinError::Busy,
         PairError::Refused(Refusal::Failed) => JoinError::Failed,
+        PairError::Refused(Refusal::Forgotten { at_s }) => JoinError::Forgotten(at_s),
         other => JoinError::Pair(other),
     };
     let lost = |error| JoinError::Link(LinkError::of(link.address(), &error));

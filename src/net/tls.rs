@@ -31,6 +31,7 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Gate {
     members: RwLock<Arc<BTreeSet<PeerId>>>,
+    revoked: RwLock<Arc<BTreeSet<PeerId>>>,
     pairing: AtomicBool,
     checks: AtomicU64,
 }
@@ -39,6 +40,17 @@ impl Gate {
     /// Replaces the set of machines that may connect. Connections that are open already are the agent's to close.
     pub fn allow(&self, members: BTreeSet<PeerId>) {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members);
+    }
+
+    /// Replaces the set of machines that were put out of the mesh, and are told so when they come.
+    pub fn revoke(&self, revoked: BTreeSet<PeerId>) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(revoked);
+    }
+
+    /// Whether this machine was put out of the mesh.
+    #[must_use]
+    pub fn is_revoked(&self, peer: &PeerId) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(peer)
     }
 
     /// Whether this machine may connect as a member.
@@ -157,8 +169,13 @@ impl Verifier {
                 }
             }
         };
-        // Becomes the alert "access denied" (49).
-        if welcome { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        match () {
+            () if welcome => Ok(()),
+            // Becomes the alert "certificate revoked" (44).
+            () if self.gate.is_revoked(&peer) => Err(CertificateError::Revoked.into()),
+            // Becomes the alert "access denied" (49).
+            () => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
     }
 
     fn verify(

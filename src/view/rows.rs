@@ -133,9 +133,19 @@ fn sum(snapshot: &Snapshot) -> String {
 fn problems(snapshot: &Snapshot) -> Vec<String> {
     let line = |what: &str, why: &Option<String>| why.as_ref().map(|why| format!("{what}: {}\n", sanitised(why)));
     let mut out = Vec::new();
+    out.extend(snapshot.forgotten.as_deref().map(|said| format!("{}\n", forgotten(said))));
     out.extend(line("this machine does not serve", &snapshot.not_serving));
     out.extend(line("discovery does not work", &snapshot.discovery_problem));
     out
+}
+
+/// That this machine was put out of its mesh, and what to do about it.
+#[must_use]
+pub fn forgotten(said: &str) -> String {
+    format!(
+        "this machine was forgotten{}. To come back it needs a new identity: mesh join --new-identity CODE",
+        sanitised(said)
+    )
 }
 
 /// The mode, and what it comes to now.
@@ -218,6 +228,9 @@ pub fn status(snapshot: &Snapshot) -> String {
     if snapshot.alarm {
         let why = "many of the latest units came back to this machine. Look at: mesh peers, mesh doctor";
         line("alarm", why.to_owned());
+    }
+    if let Some(said) = &snapshot.forgotten {
+        line("forgotten", forgotten(said));
     }
     if let Some(problem) = &snapshot.discovery_problem {
         line("discovery", sanitised(problem));
@@ -398,6 +411,7 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
             "to": snapshot.lending.to,
         },
         "discovery_problem": snapshot.discovery_problem,
+        "forgotten": snapshot.forgotten,
         "nearby": snapshot.nearby,
         "counters": counters_json(&snapshot.counters),
     })

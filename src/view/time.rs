@@ -25,6 +25,28 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// A day in UTC as a person says it: `3 June 2026`.
+#[must_use]
+pub fn day(s_since_1970: u64) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let (year, month, day) = civil(s_since_1970 / DAY_S);
+    let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month - 1)).copied().unwrap_or_default();
+    format!("{day} {month} {year}")
+}
+
 /// A duration in its two largest units: `2 d 3 h`, `2 h 5 min`, `12 min`, `40 s`.
 #[must_use]
 pub fn span(ms: u64) -> String {

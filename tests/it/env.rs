@@ -265,7 +265,8 @@ impl Agent {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        let started = self.child.as_ref().map(Child::id);
+        started.unwrap_or_else(|| std::fs::read_to_string(self.home.join("pid")).unwrap().parse().unwrap())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -37,6 +37,7 @@ mod compile;
 mod desk;
 mod env;
 mod faults;
+mod forget;
 mod forms;
 mod guest;
 mod here;

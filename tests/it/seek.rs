@@ -39,7 +39,7 @@ fn three() -> Option<(Desk, Desk)> {
 }
 
 /// Another client keeps results too, knows where the first one is, and works on the same project.
-fn joins(desk: &Desk, other: &mut Desk) {
+pub(crate) fn joins(desk: &Desk, other: &mut Desk) {
     other.client.configure(&format!("slots = 0\npeers = [{:?}]\n", desk.client.address().to_string()));
     other.client.stop();
     other.client.keeps = true;

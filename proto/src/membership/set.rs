@@ -244,6 +244,20 @@ impl RecordSet {
         of_it.min_by_key(|revoke| (revoke.issued, revoke.issuer))
     }
 
+    /// Everybody who was put out.
+    #[must_use]
+    pub fn all_revoked(&self) -> BTreeSet<PeerId> {
+        self.revokes.values().map(|(_, revoke)| revoke.subject).collect()
+    }
+
+    /// What a machine that was ever admitted called itself last, whether it is a member or not.
+    #[must_use]
+    pub fn name_of(&self, peer: &PeerId) -> Option<String> {
+        let named = self.admits.values().map(|(_, admit)| admit).filter(|admit| admit.subject.peer() == *peer);
+        let newest = named.max_by_key(|admit| (admit.issued, &admit.name)).map(|admit| admit.name.clone());
+        newest.or_else(|| (self.genesis.founder.peer() == *peer).then(|| self.genesis.founder_name.clone()))
+    }
+
     /// The machines that a machine has admitted, sorted.
     #[must_use]
     pub fn admitted_by(&self, peer: &PeerId) -> Vec<PeerId> {

@@ -75,7 +75,10 @@ impl Host {
                 issuer: identity.peer(),
                 issued: 1,
             });
-            set.merge(vec![Record::sign(&admit, &*identity).map_err(|e| e.to_string())?], &Ed25519);
+            set.merge(
+                vec![Record::sign(&admit, &*identity).map_err(|e| NotAdmitted::Failed(e.to_string()))?],
+                &Ed25519,
+            );
             let addresses = vec![(identity.peer(), (Ipv4Addr::LOCALHOST, 6374).into())];
             Ok(Welcome { records: set.records(), disc_key: DiscKey([9; 16]), addresses })
         });
@@ -203,7 +206,7 @@ async fn strangers_that_connect_and_say_nothing_are_few_and_soon_gone() {
         arrived.push(host.arrivals.next().await.expect("a machine"));
     }
     let inviter = host.inviter.clone();
-    let never = |_: &JoinRequest, _: &PublicKey, _: Role| Err("nobody proved the code".to_owned());
+    let never = |_: &JoinRequest, _: &PublicKey, _: Role| Err(NotAdmitted::Failed("nobody proved the code".to_owned()));
     let mut talks = tokio::task::JoinSet::new();
     for link in arrived {
         let inviter = inviter.clone();
@@ -277,9 +280,9 @@ async fn an_admission_that_fails_is_told_to_both() {
     let at = addr(&host.endpoint);
     let serve = async {
         let link = host.arrivals.next().await.expect("a machine");
-        host.inviter.serve(link, |_, _, _| Err("no space left on the disk".into())).await
+        host.inviter.serve(link, |_, _, _| Err(NotAdmitted::Failed("no space left on the disk".into()))).await
     };
     let (served, joined) = tokio::join!(serve, join(&joiner, at, &code, request("tower"), 0));
     assert!(matches!(joined, Err(JoinError::Failed)), "{joined:?}");
-    assert!(matches!(served, Err(InviteError::Admit(why)) if why.contains("no space")));
+    assert!(matches!(served, Err(InviteError::Admit(NotAdmitted::Failed(why))) if why.contains("no space")));
 }
