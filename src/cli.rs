@@ -58,6 +58,16 @@ pub enum Command {
     Join(Join),
     /// Put a machine out of the mesh: it is refused from then on
     Forget(Forget),
+    /// Leave the mesh: this machine gets a new identity and is in none
+    Leave(Sure),
+    /// Give this machine a new key in its mesh; the old one is out
+    Rekey(Sure),
+    /// Leave the mesh and begin a new one
+    Reset(Reset),
+    /// Show the mesh that this machine is in
+    List(Json),
+    /// Print this machine's id
+    Id(Json),
     /// List the machines of the mesh
     Peers(Peers),
     /// Show what this machine lends, borrows and compiles itself, and why
@@ -219,6 +229,28 @@ pub struct Join {
     /// Leave the mesh that this machine is in, with its other machines
     #[arg(long)]
     pub leave: bool,
+    /// Join with a new identity, as a machine must that was forgotten; leaves the mesh that this one is in
+    #[arg(long)]
+    pub new_identity: bool,
+}
+
+/// What is done without a question if it is said so.
+#[derive(Debug, Args)]
+pub struct Sure {
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// A mesh of this machine's own.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// What it is called; as the one before without this
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Putting a machine out.

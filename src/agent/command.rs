@@ -5,7 +5,7 @@ use super::{
     local::Client,
     mesh,
     peers::{self},
-    serve, toolchains,
+    renew, serve, toolchains,
     wire::{Ask, Tell},
 };
 use crate::{
@@ -57,6 +57,8 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         }
         Ask::Count { zero } => count(agent, zero).await,
         Ask::Forget { name, stolen, keeps } => forget::forget(agent, &name, stolen, keeps),
+        Ask::Leave => renew::leave(agent).await,
+        Ask::Rekey => renew::rekey(agent).await,
         Ask::Files { since_ms } => Tell::Files(agent.records().files(since_ms)),
         Ask::Jobs => Tell::Jobs(agent.jobs()),
         Ask::Stop => {

@@ -208,7 +208,7 @@ impl Mesh {
         };
         let record =
             Record::sign(&Body::Admit(admit), &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
-        set.merge(vec![record], &Ed25519);
+        taken(set.merge(vec![record], &Ed25519))?;
         self.replace(set.clone(), disc_key)?;
         Ok(set)
     }
@@ -235,8 +235,24 @@ impl Mesh {
         let revoke = Revoke { mesh: set.mesh(), subject, keep, cause, issuer: self.me(), issued: now_s() };
         let record =
             Record::sign(&Body::Revoke(revoke), &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
-        set.merge(vec![record], &Ed25519);
+        taken(set.merge(vec![record], &Ed25519))?;
         self.replace(set, disc_key)
+    }
+
+    /// Is in no mesh any more, and refuses nobody.
+    pub(super) fn clear(&self) -> Result<(), MeshError> {
+        for path in [self.file.clone(), self.file.with_file_name(DENIED)] {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(MeshError::Write { path, source: e });
+                }
+                _ => {}
+            }
+        }
+        *self.state.write().expect("no panic while held") = None;
+        self.denied.write().expect("no panic while held").clear();
+        self.evaluate();
+        Ok(())
     }
 
     /// When a machine was put out of the mesh, seconds since 1970, if it was.
@@ -315,6 +331,12 @@ impl Mesh {
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
         std::fs::rename(&temp, path).map_err(failed)
     }
+}
+
+/// A record that was signed here is kept unless there are too many.
+fn taken(merged: Merged) -> Result<(), MeshError> {
+    let full = || MeshError::Record("the mesh holds as many records as it may".to_owned());
+    (merged.refused == 0).then_some(()).ok_or_else(full)
 }
 
 fn read(file: &Path) -> Result<Option<State>, String> {

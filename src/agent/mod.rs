@@ -49,6 +49,7 @@ mod pack;
 mod peers;
 mod phases;
 mod proofs;
+mod renew;
 mod run;
 mod samples;
 mod seek;
@@ -65,7 +66,7 @@ mod trial;
 
 #[doc(hidden)]
 pub use run::prove_alone;
-pub use run::{AgentError, Options, run};
+pub use run::{AgentError, Ended, Options, run};
 
 use crate::{
     compiler::native::Question,
@@ -84,7 +85,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -149,6 +150,8 @@ pub struct Agent {
     dirty: Notify,
     /// `mesh down`.
     stop: Notify,
+    /// When it has stopped, it begins anew.
+    again: AtomicBool,
 }
 
 impl Agent {

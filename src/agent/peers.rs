@@ -112,6 +112,12 @@ impl Peers {
         self.dialer().forget(addr);
     }
 
+    /// Nobody that is known is of this mesh any more.
+    pub(super) fn forget_everybody(&self) {
+        *self.dialer() = Dialer::new(self.endpoint.identity().peer());
+        let _ = std::fs::remove_file(&self.book);
+    }
+
     pub(super) fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
         self.dialer().addresses(peer).collect()
     }

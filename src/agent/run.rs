@@ -39,7 +39,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -75,6 +75,15 @@ pub struct Options {
     pub port: Option<u16>,
 }
 
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// This machine has a new key, with which the agent is to begin anew.
+    ToBeginAnew,
+}
+
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -104,7 +113,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// If it cannot start.
-pub fn run(places: &Places, config: Config, options: Options) -> Result<(), AgentError> {
+pub fn run(places: &Places, config: Config, options: Options) -> Result<Ended, AgentError> {
     for dir in [&places.runtime, &places.state, &places.cache] {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|source| AgentError::Place { path: dir.clone(), source })?;
@@ -132,7 +141,7 @@ fn lock(places: &Places) -> Result<std::fs::File, AgentError> {
     Ok(file)
 }
 
-async fn live(places: &Places, config: Config, options: Options) -> Result<(), AgentError> {
+async fn live(places: &Places, config: Config, options: Options) -> Result<Ended, AgentError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener =
@@ -178,7 +187,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<(), A
     for task in tasks {
         task.abort();
     }
-    Ok(())
+    Ok(if agent.again.load(Ordering::Relaxed) { Ended::ToBeginAnew } else { Ended::Stopped })
 }
 
 /// What an agent is made with besides its settings.
@@ -283,6 +292,7 @@ async fn make(
         leaving: CancellationToken::new(),
         dirty: Notify::new(),
         stop: Notify::new(),
+        again: AtomicBool::new(false),
         served: Mutex::default(),
         natives: Mutex::default(),
         proofs: super::proofs::Proofs::open(&places.cache, &own.worker),

@@ -130,6 +130,10 @@ pub enum Ask {
         /// Of those that ended then or later, milliseconds since 1970.
         since_ms: u64,
     },
+    /// Leave the mesh with a new key; the agent begins anew.
+    Leave,
+    /// Go on in the mesh with a new key; the agent begins anew.
+    Rekey,
     /// Put a machine out of the mesh. Told [`Tell::Forgetting`] unless that was seen before.
     Forget {
         /// Its name, or the first characters of its id.

@@ -6,7 +6,7 @@ use super::{
     start,
 };
 use crate::{
-    agent::Options,
+    agent::{Ended, Options},
     cli::Agent,
     config::{Config, Flags, resolve},
     places::Places,
@@ -24,8 +24,20 @@ pub(super) fn run(args: &Agent) -> Result<u8, Failure> {
 pub(super) fn foreground(places: &Places, options: Options) -> Result<u8, Failure> {
     let config = config(places, Flags { slots: options.slots, port: options.port })?;
     crate::observe::start(std::env::var(crate::env::LOG).ok().as_deref());
-    crate::agent::run(places, config, options).map_err(|e| Failure::new(sentence(&e.into())))?;
-    Ok(0)
+    match crate::agent::run(places, config, options).map_err(|e| Failure::new(sentence(&e.into())))? {
+        Ended::Stopped => Ok(0),
+        Ended::ToBeginAnew => Err(begin_anew(options)),
+    }
+}
+
+/// Becomes the agent once more, as the same process: whoever looks after it sees none end.
+fn begin_anew(options: Options) -> Failure {
+    let Some(mesh) = start::mesh_program() else { return Failure::new("the mesh program cannot find itself") };
+    let mut command = Command::new(&mesh);
+    command.arg("agent");
+    add_numbers(&mut command, options);
+    let error = command.exec();
+    Failure::new(format!("{} could not be started: {error}", mesh.display()))
 }
 
 /// An error's causes, three at most.
@@ -57,7 +69,7 @@ fn detach(args: &Agent) -> Result<u8, Failure> {
     let mesh = start::mesh_program().ok_or_else(|| Failure::new("the mesh program cannot find itself"))?;
     let mut command = start::detached(&mesh);
     command.arg("agent");
-    add_numbers(&mut command, args);
+    add_numbers(&mut command, Options { slots: args.slots, port: args.port });
     if !alone {
         command.process_group(0);
     }
@@ -68,8 +80,8 @@ fn detach(args: &Agent) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn add_numbers(command: &mut Command, args: &Agent) {
-    for (option, value) in [("--slots", args.slots), ("--port", args.port)] {
+fn add_numbers(command: &mut Command, options: Options) {
+    for (option, value) in [("--slots", options.slots.map(u32::from)), ("--port", options.port.map(u32::from))] {
         if let Some(value) = value {
             command.arg(option).arg(value.to_string());
         }

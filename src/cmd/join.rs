@@ -29,7 +29,13 @@ pub(super) fn run(args: &Join) -> Result<u8, Failure> {
         code.clear();
         std::io::stdin().read_line(&mut code).map_err(|e| Failure::new(format!("no code could be read: {e}")))?;
     }
-    join(&places()?, &code, args.leave)?;
+    let places = places()?;
+    if args.new_identity {
+        // What is wrong with the code is said before anything is left.
+        parse(&code).map_err(|text| Failure::coded(USAGE, text))?;
+        super::renew::fresh(&places)?;
+    }
+    join(&places, &code, args.leave)?;
     Ok(0)
 }
 

@@ -14,10 +14,12 @@ mod forget;
 mod install;
 mod jobs;
 mod join;
+mod list;
 mod local;
 mod pair;
 mod pause;
 mod peers;
+mod renew;
 mod setup;
 mod start;
 mod stats;
@@ -71,6 +73,11 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Pair(args) => pair::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::Leave(args) => renew::leave(&args),
+        Command::Rekey(args) => renew::rekey(&args),
+        Command::Reset(args) => renew::reset(&args),
+        Command::List(args) => list::list(&args),
+        Command::Id(args) => list::id(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -25,6 +25,8 @@ use std::{
 
 /// The key's file in the state directory: PKCS#8, DER.
 const KEY_FILE: &str = "machine-key-v1";
+/// The key that is to come in its place.
+const NEXT_FILE: &str = "machine-key-v1.next";
 /// An Ed25519 key takes 83 bytes; a file longer than this, bytes, is not one.
 const KEY_FILE_BYTES_MAX: u64 = 1024;
 /// The certificate needs a name; nobody reads it.
@@ -107,6 +109,19 @@ impl Identity {
         }
     }
 
+    /// A new identity beside the one in `state_dir`, for [`adopt`].
+    ///
+    /// # Errors
+    /// If the directory or the file cannot be used.
+    pub fn prepare(state_dir: &Path) -> Result<Self, IdentityError> {
+        let path = state_dir.join(NEXT_FILE);
+        let failed = |source| IdentityError::Write { path: path.clone(), source };
+        remove_file(&path).map_err(failed)?;
+        let fresh = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| IdentityError::Make(e.to_string()))?;
+        create(&path, fresh.serialized_der()).map_err(failed)?;
+        Self::of(fresh)
+    }
+
     /// An identity that is on no disk.
     ///
     /// # Errors
@@ -176,6 +191,31 @@ impl Verify for Ed25519 {
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+}
+
+/// Makes what [`Identity::prepare`] has made the identity in `state_dir`.
+///
+/// # Errors
+/// If the file cannot be renamed.
+pub fn adopt(state_dir: &Path) -> io::Result<()> {
+    std::fs::rename(state_dir.join(NEXT_FILE), state_dir.join(KEY_FILE))?;
+    File::open(state_dir)?.sync_all()
+}
+
+/// Removes the identity in `state_dir`: the next one that is opened there is new.
+///
+/// # Errors
+/// If the file cannot be removed.
+pub fn remove(state_dir: &Path) -> io::Result<()> {
+    remove_file(&state_dir.join(KEY_FILE))?;
+    File::open(state_dir)?.sync_all()
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Reads the key, if its file exists.

@@ -46,6 +46,7 @@ mod keeping;
 mod launcher;
 mod liar;
 mod proof;
+mod renew;
 mod seek;
 mod share;
 mod ship;

@@ -196,6 +196,8 @@ pub enum Cause {
     Forgotten,
     /// Somebody else may have its key.
     Stolen,
+    /// It has another key now, which it has admitted.
+    Rekeyed,
 }
 
 /// Puts a key out, for good: the machine may come back with a new one.
