@@ -58,6 +58,8 @@ pub enum Command {
     Join(Join),
     /// Put a machine out of the mesh: it is refused from then on
     Forget(Forget),
+    /// Use no result any more that a machine has made until now, and list what it made
+    Taint(Taint),
     /// Leave the mesh: this machine gets a new identity and is in none
     Leave(Sure),
     /// Give this machine a new key in its mesh; the old one is out
@@ -232,6 +234,17 @@ pub struct Join {
     /// Join with a new identity, as a machine must that was forgotten; leaves the mesh that this one is in
     #[arg(long)]
     pub new_identity: bool,
+}
+
+/// Not using a machine's results.
+#[derive(Debug, Args)]
+pub struct Taint {
+    /// Its name, or the first characters of its id; it may have been forgotten already
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What is done without a question if it is said so.

@@ -165,7 +165,7 @@ pub(super) fn look(agent: &Agent, unit: &Unit) -> Option<Had> {
     let began = Instant::now();
     let (found, cpu_us) = measured(|| {
         let kept = results.get(&key)?;
-        if seek::believed(agent, &kept.executor).is_none() {
+        if seek::believed(agent, &kept.executor, kept.made_ms).is_none() {
             // In no mesh nothing is known of anybody: that may be for a moment only.
             if agent.mesh.name().is_some() {
                 results.remove(&key);

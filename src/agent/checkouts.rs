@@ -151,7 +151,7 @@ pub(super) fn look(agent: &Agent, unit: &Unit) -> Option<Had> {
             agent.cache.checkouts.remove(&portable.key);
             return None;
         };
-        seek::believed(agent, &kept.executor).filter(|_| seek::is_taken(agent, unit, &kept.executor))?;
+        seek::believed(agent, &kept.executor, kept.made_ms).filter(|_| seek::is_taken(agent, unit, &kept.executor))?;
         let maker = Portable { root: made.root, ..portable.clone() };
         let (kept, bytes) = moved(&kept, &maker, &portable.root)?;
         let placed = agent.temporaries.place(&unit.made(&kept.outcome, bytes)?, unit.umask()).ok()?;

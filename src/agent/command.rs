@@ -57,6 +57,7 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         }
         Ask::Count { zero } => count(agent, zero).await,
         Ask::Forget { name, stolen, keeps } => forget::forget(agent, &name, stolen, keeps),
+        Ask::Taint { name } => forget::taint(agent, &name),
         Ask::Leave => renew::leave(agent).await,
         Ask::Rekey => renew::rekey(agent).await,
         Ask::Files { since_ms } => Tell::Files(agent.records().files(since_ms)),

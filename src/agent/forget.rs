@@ -11,20 +11,42 @@ use super::{
 };
 use crate::{net::identity::Identity, view::rows::count};
 use mesh_proto::{
-    membership::{Cause, Member, Members},
+    membership::{Cause, Members},
     peer::PeerId,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
+/// Clocks on a desk are minutes apart: what a machine says to have made within this time after its results were tainted may have
+/// been made before, milliseconds.
+const CLOCKS_MS: u64 = 10 * 60 * 1000;
 /// Fewer characters of an id name nobody.
 const PREFIX_MIN: usize = 6;
+
+/// Uses no result any more that a machine has made until now, whether it is a member or was one.
+pub(super) fn taint(agent: &Agent, name: &str) -> Tell {
+    let Some((set, _)) = agent.mesh.set() else {
+        return failed(super::command::NO_MESH, "this machine is in no mesh");
+    };
+    let all: Vec<(PeerId, String)> =
+        set.everybody().into_iter().filter_map(|peer| Some((peer, set.name_of(&peer)?))).collect();
+    let subject = match meant(agent, &all, name) {
+        Ok(subject) => subject,
+        Err(text) => return failed(USAGE, text),
+    };
+    let called = agent.mesh.name_of(&subject).or_else(|| set.name_of(&subject)).unwrap_or_else(|| subject.short());
+    let made = agent.records().made_by(&called);
+    match agent.mesh.taint(subject, crate::host::wall_ms() + CLOCKS_MS) {
+        Ok(()) => Tell::Tainted { name: called, made },
+        Err(error) => failed(super::command::FAILED, format!("results of {called} may still be used: {error}")),
+    }
+}
 
 /// Puts it out, or tells what that would come to as long as nothing is said of those that it has admitted.
 pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option<bool>) -> Tell {
     let Some(members) = agent.mesh.members() else {
         return failed(super::command::NO_MESH, "this machine is in no mesh");
     };
-    let all: Vec<(PeerId, &Member)> = members.by_id.iter().map(|(peer, member)| (*peer, member)).collect();
+    let all: Vec<(PeerId, String)> = members.by_id.iter().map(|(peer, member)| (*peer, member.name.clone())).collect();
     let subject = match meant(agent, &all, name) {
         Ok(subject) => subject,
         Err(text) => return failed(USAGE, text),
@@ -90,12 +112,12 @@ fn are(machines: usize) -> String {
 }
 
 /// The one member that a name, or the beginning of an id, means.
-fn meant(agent: &Agent, all: &[(PeerId, &Member)], name: &str) -> Result<PeerId, String> {
+fn meant(agent: &Agent, all: &[(PeerId, String)], name: &str) -> Result<PeerId, String> {
     let plain = name.replace('-', "");
     let begins = |peer: &PeerId| plain.len() >= PREFIX_MIN && peer.text().replace('-', "").starts_with(&plain);
     let mut named: Vec<PeerId> = all
         .iter()
-        .filter(|(peer, member)| member.name == name || agent.mesh.name_of(peer).is_some_and(|n| n == name))
+        .filter(|(peer, called)| called == name || agent.mesh.name_of(peer).is_some_and(|n| n == name))
         .map(|(peer, _)| *peer)
         .collect();
     if named.is_empty() {

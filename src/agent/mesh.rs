@@ -12,7 +12,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -28,7 +28,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const DENIED: &str = "denied-v1";
 /// The file, bytes.
 const DENIED_BYTES_MAX: u64 = 1 << 20;
-/// Machines that are refused so; what is not written down any more is still revoked.
+/// Whose results are not used if they were made until when.
+const TAINTED: &str = "tainted-v1";
+/// Machines that are refused so, and those whose results are; what is not written down any more is still revoked.
 const DENIED_MAX: usize = 4096;
 
 /// What is on disk.
@@ -53,6 +55,7 @@ pub(super) struct Mesh {
     file: PathBuf,
     state: RwLock<Option<State>>,
     denied: RwLock<BTreeSet<PeerId>>,
+    tainted: RwLock<BTreeMap<PeerId, u64>>,
     /// This member says that this machine is out.
     out: RwLock<Option<PeerId>>,
 }
@@ -96,14 +99,10 @@ impl Mesh {
         };
         let denied = crate::host::read_at_most(&state_dir.join(DENIED), DENIED_BYTES_MAX);
         let denied = denied.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
-        let mesh = Self {
-            identity,
-            gate,
-            file,
-            state: RwLock::new(state),
-            denied: RwLock::new(denied),
-            out: RwLock::default(),
-        };
+        let tainted = crate::host::read_at_most(&state_dir.join(TAINTED), DENIED_BYTES_MAX);
+        let tainted = tainted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let (denied, tainted) = (RwLock::new(denied), RwLock::new(tainted));
+        let mesh = Self { identity, gate, file, state: RwLock::new(state), denied, tainted, out: RwLock::default() };
         mesh.evaluate();
         mesh
     }
@@ -253,6 +252,25 @@ impl Mesh {
         self.denied.write().expect("no panic while held").clear();
         self.evaluate();
         Ok(())
+    }
+
+    /// Uses no result any more that a machine has made until now, milliseconds since 1970.
+    pub(super) fn taint(&self, peer: PeerId, now_ms: u64) -> Result<(), MeshError> {
+        let tainted = {
+            let mut tainted = self.tainted.write().expect("no panic while held");
+            if tainted.len() >= DENIED_MAX && !tainted.contains_key(&peer) {
+                return Err(MeshError::Record("more machines are tainted than can be noted".to_owned()));
+            }
+            tainted.insert(peer, now_ms);
+            tainted.clone()
+        };
+        let bytes = postcard::to_stdvec(&tainted).expect("ids have no form that postcard cannot write");
+        self.write_to(&self.file.with_file_name(TAINTED), &bytes)
+    }
+
+    /// Whether what a machine made at this time is not used.
+    pub(super) fn is_tainted(&self, peer: &PeerId, made_ms: u64) -> bool {
+        self.tainted.read().expect("no panic while held").get(peer).is_some_and(|until| made_ms <= *until)
     }
 
     /// When a machine was put out of the mesh, seconds since 1970, if it was.

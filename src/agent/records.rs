@@ -170,6 +170,13 @@ impl Records {
         found
     }
 
+    /// Outputs that a machine has made, the latest first, and when, milliseconds since 1970: of those of the latest units.
+    #[must_use]
+    pub fn made_by(&self, name: &str) -> Vec<(Vec<u8>, u64)> {
+        let by_it = |unit: &&UnitRecord| unit.made_by == name || unit.ran_on.as_deref() == Some(name);
+        self.units.iter().rev().filter(by_it).map(|unit| (unit.output.clone(), unit.ended_ms)).collect()
+    }
+
     /// Whether the counters have changed since [`Records::write`].
     #[must_use]
     pub fn is_dirty(&self) -> bool {

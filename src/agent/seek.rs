@@ -137,8 +137,12 @@ fn others(agent: &Agent) -> BTreeSet<PeerId> {
     agent.links.all().iter().map(|link| link.peer).collect()
 }
 
-/// By whose key results of a machine are believed: this one, or a member that may compile for others.
-pub(super) fn believed(agent: &Agent, executor: &PeerId) -> Option<PublicKey> {
+/// By whose key a result of a machine, made at this time, is believed: this one, or a member that may compile for others. What was made
+/// before its owner stopped trusting it is not.
+pub(super) fn believed(agent: &Agent, executor: &PeerId, made_ms: u64) -> Option<PublicKey> {
+    if agent.mesh.is_tainted(executor, made_ms) {
+        return None;
+    }
     if *executor == agent.mesh.me() {
         return Some(agent.mesh.identity.public_key());
     }
@@ -281,7 +285,11 @@ async fn receive(agent: &Agent, link: &Link, key: ActionKey, wait: Duration) -> 
     let most = limits::JOB_TEXT_BYTES_MAX + limits::FRAME_BYTES_MAX;
     let Gift::Entry(sealed) = receiver.receive(most, wait + PART_TIME).await? else { return Ok(None) };
     let Sealed { receipt, outcome } = &*sealed;
-    let is_good = believed(agent, &receipt.executor).is_some_and(|public| sealed.is_good(&key, &public, &Ed25519));
+    if agent.mesh.is_tainted(&receipt.executor, receipt.made_ms) {
+        return Ok(None);
+    }
+    let is_good = believed(agent, &receipt.executor, receipt.made_ms)
+        .is_some_and(|public| sealed.is_good(&key, &public, &Ed25519));
     if !is_good {
         tracing::warn!("{} gave a result that no machine here stands for", link.name());
         agent.records().discrepancy();

@@ -134,6 +134,11 @@ pub enum Ask {
     Leave,
     /// Go on in the mesh with a new key; the agent begins anew.
     Rekey,
+    /// Use no result any more that a machine has made until now. Told [`Tell::Tainted`].
+    Taint {
+        /// Its name, or the first characters of its id.
+        name: String,
+    },
     /// Put a machine out of the mesh. Told [`Tell::Forgetting`] unless that was seen before.
     Forget {
         /// Its name, or the first characters of its id.
@@ -274,6 +279,13 @@ pub enum Tell {
     Jobs(Vec<JobRow>),
     /// What came of each source's units.
     Files(Files),
+    /// A machine whose results are not used.
+    Tainted {
+        /// Its name.
+        name: String,
+        /// Outputs of the latest units that it has made, and when, milliseconds since 1970, the latest first.
+        made: Vec<(Vec<u8>, u64)>,
+    },
     /// A machine that can be put out.
     Forgetting {
         /// Its name.

@@ -71,7 +71,7 @@ fn spellings(cwd: &Path, file: &Path) -> Vec<PathBuf> {
 }
 
 /// A path as short as the reader knows it.
-fn relative(cwd: &Path, path: &[u8]) -> String {
+pub(super) fn relative(cwd: &Path, path: &[u8]) -> String {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     path.strip_prefix(cwd).unwrap_or(path).to_string_lossy().into_owned()
 }

@@ -24,6 +24,7 @@ mod setup;
 mod start;
 mod stats;
 mod status;
+mod taint;
 mod toolchain;
 mod up;
 mod with;
@@ -73,6 +74,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Pair(args) => pair::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::Taint(args) => taint::run(&args),
         Command::Leave(args) => renew::leave(&args),
         Command::Rekey(args) => renew::rekey(&args),
         Command::Reset(args) => renew::reset(&args),

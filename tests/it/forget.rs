@@ -95,6 +95,29 @@ fn what_a_forgotten_machine_has_made_is_used_no_more() {
 }
 
 #[test]
+fn what_a_tainted_machine_has_made_is_used_no_more_and_is_listed() {
+    let Some(mut desk) = Desk::on(Ground::new()) else { return };
+    desk.spoilt = true;
+    desk.client.keeps = true;
+    desk.restart_client();
+    let unit = brief(&desk, "a");
+    desk.same(&unit, Where::There);
+    until("its result is kept", || (!keys(&desk.client).is_empty()).then_some(()));
+    desk.same(&unit, Where::Kept);
+    let ran = desk.client.mesh(&desk.ground, &["taint", "tower"]);
+    ran.good();
+    assert!(ran.out().contains("kept results that tower made until now are not used"), "{}", ran.out());
+    assert!(ran.out().contains("It made 2 units") && ran.out().contains("a.o"), "{}", ran.out());
+    // It still compiles; but by its own clock, which may be wrong, it has made this hardly later.
+    desk.same(&unit, Where::There);
+    until("its new result is kept", || (!keys(&desk.client).is_empty()).then_some(()));
+    desk.same(&unit, Where::There);
+    // That outlives the agent, and the machine's membership.
+    desk.client.mesh(&desk.ground, &["forget", "tower", "--yes"]).good();
+    desk.client.mesh(&desk.ground, &["taint", "tower"]).good();
+}
+
+#[test]
 fn a_machine_that_is_no_owner_refuses_for_itself_alone_and_says_so() {
     let Some(desk) = Desk::with_provider_as("peer") else { return };
     let ran = desk.provider.mesh(&desk.ground, &["forget", "laptop", "--yes"]);

@@ -244,6 +244,13 @@ impl RecordSet {
         of_it.min_by_key(|revoke| (revoke.issued, revoke.issuer))
     }
 
+    /// Everybody who was ever admitted, members or not.
+    #[must_use]
+    pub fn everybody(&self) -> BTreeSet<PeerId> {
+        let admitted = self.admits.values().map(|(_, admit)| admit.subject.peer());
+        std::iter::once(self.genesis.founder.peer()).chain(admitted).collect()
+    }
+
     /// Everybody who was put out.
     #[must_use]
     pub fn all_revoked(&self) -> BTreeSet<PeerId> {
