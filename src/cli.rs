@@ -538,6 +538,13 @@ mod tests {
           down       Stop the agent: it finishes what runs
           pair       Show a code with which another machine joins this one's mesh
           join       Join the mesh of the machine that shows this code
+          forget     Put a machine out of the mesh: it is refused from then on
+          taint      Use no result any more that a machine has made until now, and list what it made
+          leave      Leave the mesh: this machine gets a new identity and is in none
+          rekey      Give this machine a new key in its mesh; the old one is out
+          reset      Leave the mesh and begin a new one
+          list       Show the mesh that this machine is in
+          id         Print this machine's id
           peers      List the machines of the mesh
           status     Show what this machine lends, borrows and compiles itself, and why
           explain    Tell where a file was compiled, and why there

@@ -13,7 +13,7 @@ use mesh_proto::{
     hello::{Hello, Sync},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     key::{ActionKey, EntryKey},
-    membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, Role, Sign},
+    membership::{Admit, Body, Cause, Genesis, MeshId, PublicKey, Record, Revoke, Role, Sign},
     message::{Answer, Closed, Control, Load, Offer, OfferedJob, OfferedParts, StreamHead},
     naming::{NameBatch, NumberSet},
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
@@ -73,6 +73,13 @@ fn membership_is_what_it_always_was() {
     check("body-genesis", &genesis);
     check("body-admit-owner", &admit(None, Role::Owner));
     check("body-admit-worker-until", &admit(Some(1_800_000_000), Role::Worker));
+    for (at, cause) in [Cause::Left, Cause::Forgotten, Cause::Stolen, Cause::Rekeyed].into_iter().enumerate() {
+        let keep = (0..at).map(|n| PeerId([u8::try_from(n).expect("few"); 32])).collect();
+        let (mesh, subject) = (MeshId(Digest([0x22; 32])), PeerId([0x33; 32]));
+        let issuer = Pattern.public_key().peer();
+        let revoke = Body::Revoke(Revoke { mesh, subject, keep, cause, issuer, issued: 1_700_000_000 });
+        check(&format!("body-revoke-{at}"), &revoke);
+    }
     check("record", &record());
     for role in [Role::Client, Role::Worker, Role::Peer, Role::Owner] {
         check(&format!("role-{role}"), &role);
