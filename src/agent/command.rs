@@ -11,7 +11,10 @@ use super::{
 use crate::{
     net::pair,
     sched::dispatch::Dispatcher,
-    view::snapshot::{Counters, Machine, Snapshot},
+    view::{
+        snapshot::{Counters, Machine, Snapshot},
+        time,
+    },
 };
 use mesh_proto::{
     membership::Role,
@@ -219,7 +222,11 @@ async fn join(
             }
         }
     }
-    Ok(failed(REFUSED, last.map_or_else(String::new, |e| e.to_string())))
+    let text = match last {
+        Some(pair::JoinError::Forgotten(at_s)) => crate::view::rows::forgotten(&format!(" on {}", time::day(at_s))),
+        other => other.map_or_else(String::new, |e| e.to_string()),
+    };
+    Ok(failed(REFUSED, text))
 }
 
 fn entered(agent: &Arc<Agent>, addr: SocketAddr, joined: pair::Joined) -> Tell {

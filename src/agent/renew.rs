@@ -6,10 +6,11 @@
 use super::{
     Agent,
     command::{FAILED, NO_MESH, REFUSED, failed},
+    mesh::MeshError,
     peers,
     wire::Tell,
 };
-use crate::net::identity::{self, Identity};
+use crate::net::identity::{self, Identity, IdentityError};
 use mesh_proto::membership::{Cause, Role, Sign};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -18,6 +19,22 @@ use std::{
 
 /// What was signed last reaches who is connected within this time.
 const TELL_TIME: Duration = Duration::from_millis(300);
+
+/// Why there is no new key.
+#[derive(Debug, thiserror::Error)]
+enum NotRenewed {
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    #[error(transparent)]
+    Key(#[from] IdentityError),
+    #[error("a file of the key could not be changed: {0}")]
+    File(#[from] std::io::Error),
+    #[error(
+        "the line of those who admitted each other is as long as it may be. Instead: mesh leave, then mesh join CODE with a code of \
+         another owner's"
+    )]
+    Line,
+}
 
 /// Leaves the mesh: says so to its machines, forgets it, and begins anew as a machine of no mesh.
 pub(super) async fn leave(agent: &Arc<Agent>) -> Tell {
@@ -33,7 +50,7 @@ pub(super) async fn leave(agent: &Arc<Agent>) -> Tell {
         }
         tell_all(agent).await;
     }
-    let cleared = agent.mesh.clear().map_err(anyhow::Error::from);
+    let cleared = agent.mesh.clear().map_err(NotRenewed::from);
     if let Err(error) = cleared.and_then(|()| Ok(identity::remove(&agent.places.state)?)) {
         return failed(
             FAILED,
@@ -68,15 +85,14 @@ pub(super) async fn rekey(agent: &Arc<Agent>) -> Tell {
     }
 }
 
-fn renewed(agent: &Agent) -> anyhow::Result<String> {
+fn renewed(agent: &Agent) -> Result<String, NotRenewed> {
     let me = agent.mesh.me();
     let fresh = Identity::prepare(&agent.places.state)?;
     agent.mesh.admit(fresh.public_key(), &agent.own_name(), Role::Owner)?;
     let kept = agent.mesh.set().map(|(set, _)| set.admitted_by(&me)).unwrap_or_default();
-    anyhow::ensure!(
-        agent.mesh.role_of(&fresh.peer()) == Some(Role::Owner),
-        "the line of those who admitted each other is as long as it may be. Ask another owner instead: mesh leave, then mesh join CODE"
-    );
+    if agent.mesh.role_of(&fresh.peer()) != Some(Role::Owner) {
+        return Err(NotRenewed::Line);
+    }
     // From here on the old key is worth nothing: the new one must be the one that is found at the next start.
     identity::adopt(&agent.places.state)?;
     agent.mesh.revoke(me, kept, Cause::Rekeyed)?;

@@ -54,10 +54,7 @@ pub enum JoinError {
     #[error("the other machine could not admit this one; its log says why.")]
     Failed,
     /// This machine's key was put out of that mesh; when, seconds since 1970.
-    #[error(
-        "this machine was forgotten on {}. To come back it needs a new identity: mesh join --new-identity CODE",
-        crate::view::time::day(*.0)
-    )]
+    #[error("this machine was forgotten. To come back it needs a new identity: mesh join --new-identity CODE")]
     Forgotten(u64),
     /// The protocol went wrong.
     #[error(transparent)]
@@ -121,10 +118,7 @@ pub enum InviteError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
     /// Its key was put out of the mesh.
-    #[error(
-        "{name} was forgotten on {}, and its old identity stays out. To come back: mesh join --new-identity CODE",
-        crate::view::time::day(*at_s)
-    )]
+    #[error("{name} was forgotten, and its old identity stays out. To come back: mesh join --new-identity CODE")]
     Forgotten {
         /// What it calls itself.
         name: String,
