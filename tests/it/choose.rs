@@ -167,7 +167,7 @@ fn no_more_compilers_run_here_than_there_are_cores_when_the_peer_is_lost() {
 
 #[test]
 fn two_clients_who_both_want_all_of_a_machine_have_it_in_equal_parts() {
-    let Some(desk) = Desk::configured(Ground::new(), "slots = 4\n", "") else { return };
+    let Some(desk) = Desk::configured(Ground::new(), "slots = 4\n", "slots = 0\n") else { return };
     desk.meet();
     let Some(other) = desk.second_client("notebook") else { return };
     other.meet();

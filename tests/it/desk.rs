@@ -231,10 +231,12 @@ impl Desk {
         until("the two agents are connected", || ready().then_some(()));
     }
 
-    /// Another client of the same provider, with a project of its own.
+    /// Another client of the same provider, with a project of its own. It compiles for nobody: the two clients hear of each other
+    /// from the provider.
     pub(crate) fn second_client(&self, name: &str) -> Option<Self> {
         let ground = Ground::new();
         let mut client = Agent::new(&ground, name);
+        client.configure("slots = 0\n");
         client.start(&ground);
         client.answers();
         self.provider.pair_with(&client);

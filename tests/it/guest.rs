@@ -16,6 +16,11 @@ fn state_seen(client: &Agent) -> String {
     client.snapshot().peers[0].state.clone()
 }
 
+/// Whether the client is told that the provider lends: on a computer that does much else, it may find it slow besides.
+fn is_ready(client: &Agent) -> bool {
+    state_seen(client).starts_with("ready")
+}
+
 /// Ends a process when the test ends, however it does.
 struct Spins(Child);
 
@@ -59,7 +64,7 @@ fn a_paused_machine_gets_no_unit_until_it_is_resumed_and_the_build_goes_on_witho
     until("the client is told again", || (state_seen(&desk.client) == "paused").then_some(()));
     let resumed = desk.provider.mesh(&desk.ground, &["resume"]);
     assert!(resumed.out().starts_with("mesh: mode full, set by MESH_MODE: lending "), "{}", resumed.out());
-    until("the client is told of the end", || (state_seen(&desk.client) == "ready").then_some(()));
+    until("the client is told of the end", || is_ready(&desk.client).then_some(()));
     desk.same_there("gcc -c a.c -o a.o");
 }
 
@@ -73,7 +78,7 @@ fn a_pause_of_a_second_ends_by_itself() {
     assert_eq!(paused.code, Some(0), "{}", paused.err());
     until("it is open again", || desk.provider.snapshot().lending.why.is_none().then_some(()));
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
-    until("the client is told", || (state_seen(&desk.client) == "ready").then_some(()));
+    until("the client is told", || is_ready(&desk.client).then_some(()));
     desk.same_there("gcc -c a.c -o a.o");
 }
 
@@ -113,7 +118,7 @@ fn a_machine_that_is_lent_while_idle_is_closed_while_its_owners_programs_are_bus
     assert_eq!(desk.client.snapshot().peers[0].slots, 0);
     // Its owner may give it all away nevertheless.
     assert_eq!(desk.provider.mesh(&desk.ground, &["mode", "full"]).code, Some(0));
-    until("the client is told of it", || (state_seen(&desk.client) == "ready").then_some(()));
+    until("the client is told of it", || is_ready(&desk.client).then_some(()));
     drop(spinning);
 }
 

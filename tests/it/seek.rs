@@ -40,7 +40,7 @@ fn three() -> Option<(Desk, Desk)> {
 
 /// Another client keeps results too, knows where the first one is, and works on the same project.
 pub(crate) fn joins(desk: &Desk, other: &mut Desk) {
-    other.client.configure(&format!("slots = 0\npeers = [{:?}]\n", desk.client.address().to_string()));
+    other.client.configure(&format!("peers = [{:?}]\n", desk.client.address().to_string()));
     other.client.stop();
     other.client.keeps = true;
     other.client.start(&other.ground);

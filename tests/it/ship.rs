@@ -115,7 +115,7 @@ fn one_machine_serves_two_clients_whose_compilers_it_does_not_have() {
     if !has("clang") {
         return skip("there is no clang");
     }
-    let Some(desk) = Desk::configured(Ground::new(), BARE, "") else { return };
+    let Some(desk) = Desk::configured(Ground::new(), BARE, "slots = 0\n") else { return };
     let Some(other) = desk.second_client("notebook") else { return };
     for (desk, compiler) in [(&desk, "gcc"), (&other, "clang")] {
         desk.write("a.c", "#include <stddef.h>\nsize_t a;\n");
