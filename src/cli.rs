@@ -56,6 +56,8 @@ pub enum Command {
     Pair(Pair),
     /// Join the mesh of the machine that shows this code
     Join(Join),
+    /// Make a token with which machines join without anybody at them: CI, containers
+    Invite(Invite),
     /// Put a machine out of the mesh: it is refused from then on
     Forget(Forget),
     /// Use no result any more that a machine has made until now, and list what it made
@@ -222,11 +224,53 @@ impl Role {
     }
 }
 
+/// A token.
+#[derive(Debug, Args)]
+pub struct Invite {
+    /// What the machines are that join by it
+    #[arg(long = "as", value_enum, default_value = "client", value_name = "ROLE")]
+    pub role: TokenRole,
+    /// How long it lives, and with it the membership of those that joined by it: 12h, 30d; 90d at most; without this 7d for clients
+    /// and 24h for others
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// What it is called; its role and a number without this
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub label: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What machines are that join by a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Submit and serve
+    Peer,
+    /// Serve only
+    Worker,
+    /// Submit only
+    Client,
+}
+
+impl TokenRole {
+    /// Its name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => Role::Peer,
+            Self::Worker => Role::Worker,
+            Self::Client => Role::Client,
+        }
+        .name()
+    }
+}
+
 /// Joining.
 #[derive(Debug, Args)]
 pub struct Join {
-    /// The code, such as 417-otter-maple; with @HOST[:PORT] where discovery does not reach; - reads it from standard input
-    #[arg(value_name = "CODE[@ADDR]")]
+    /// The code, such as 417-otter-maple; with @HOST[:PORT] where discovery does not reach; or a token; - reads it from standard input
+    #[arg(value_name = "CODE[@ADDR]|TOKEN")]
     pub code: String,
     /// Leave the mesh that this machine is in, with its other machines
     #[arg(long)]
@@ -269,7 +313,7 @@ pub struct Reset {
 /// Putting a machine out.
 #[derive(Debug, Args)]
 pub struct Forget {
-    /// Its name, or the first characters of its id (see mesh peers)
+    /// Its name, or the first characters of its id (see mesh peers); token:NAME for a token and all that joined by it
     #[arg(value_name = "NAME")]
     pub name: String,
     /// Somebody else may have it: what it has admitted is forgotten with it

@@ -37,6 +37,10 @@ pub const PEERS: &str = "MESH_PEERS";
 pub const ADVERTISE: &str = "MESH_ADVERTISE";
 /// `all` or `none`: which compilers of its own this machine lends; over the configuration file's `compilers`.
 pub const COMPILERS: &str = "MESH_COMPILERS";
+/// A token by which an agent that is in no mesh joins one.
+pub const JOIN: &str = "MESH_JOIN";
+/// A file that holds such a token.
+pub const JOIN_FILE: &str = "MESH_JOIN_FILE";
 /// MB a second at which this machine sends compilers to others; over the configuration file's `toolchain_rate`.
 pub const TOOLCHAIN_RATE: &str = "MESH_TOOLCHAIN_RATE";
 /// `off`, `idle`, `share` or `full`: what this machine lends, over the configuration file's `mode`.

@@ -50,6 +50,12 @@ pub const STREAMS_MAX: u32 = 256;
 pub const NAME_BYTES_MAX: usize = 64;
 /// A signed record, bytes.
 pub const RECORD_BYTES_MAX: usize = 1024;
+/// An introduction, bytes.
+pub const INTRO_BYTES_MAX: usize = 16 << 10;
+/// Records in an introduction: a line from the founder through owners, and a token.
+pub const INTRO_RECORDS_MAX: usize = 10;
+/// Addresses in a token.
+pub const TOKEN_ADDRESSES_MAX: usize = 4;
 /// Live records of a mesh.
 pub const RECORDS_MAX: usize = 1024;
 /// Revocations of one mesh, beside its other records: a set that is full of admissions has room for these.

@@ -9,6 +9,7 @@ mod record;
 mod set;
 
 pub use record::{
-    Admit, Body, Cause, Genesis, MeshId, PublicKey, Record, RecordError, Revoke, Role, Sign, Signature, Verify, is_name,
+    Admit, Body, Cause, Delegate, Genesis, MeshId, PublicKey, Record, RecordError, Revoke, Role, Sign, Signature,
+    Verify, is_name,
 };
 pub use set::{Member, Members, Merged, RecordSet, SetError};

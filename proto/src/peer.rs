@@ -81,6 +81,26 @@ pub fn base32(bytes: &[u8]) -> String {
     out
 }
 
+/// Reads what [`base32`] writes, and nothing else. The caller bounds its length.
+pub(crate) fn unbase32(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() * 5 / 8);
+    let (mut bits, mut held) = (0u32, 0u32);
+    for c in text {
+        let value = match c {
+            b'a'..=b'z' => c - b'a',
+            b'2'..=b'7' => c - b'2' + 26,
+            _ => return None,
+        };
+        bits = (bits << 5 | u32::from(value)) & 0xfff;
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    (base32(&out).as_bytes() == text).then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

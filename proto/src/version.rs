@@ -14,5 +14,7 @@ pub const OLDEST: Version = Version::V1;
 
 /// ALPN (RFC 7301) of the protocol between members, newest first.
 pub const ALPN_MESH: &[&[u8]] = &[b"mesh/1"];
+/// ALPN of introductions: a member that the other one has not heard of, or a machine with a token.
+pub const ALPN_INTRO: &[u8] = b"mesh-intro/1";
 /// ALPN of pairing; offered only while a window is open.
 pub const ALPN_PAIR: &[u8] = b"mesh-pair/1";

@@ -1,7 +1,7 @@
 //! Answers what `mesh peers`, `mesh pair` and the others ask (DO).
 
 use super::{
-    Agent, forget,
+    Agent, forget, intro,
     local::Client,
     mesh,
     peers::{self},
@@ -61,6 +61,11 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Count { zero } => count(agent, zero).await,
         Ask::Forget { name, stolen, keeps } => forget::forget(agent, &name, stolen, keeps),
         Ask::Taint { name } => forget::taint(agent, &name),
+        Ask::Invite { role, life_s, label } => intro::invite(agent, &role, life_s, &label),
+        Ask::JoinByToken { text, leave } => match in_another(agent, leave) {
+            Some(refused) => refused,
+            None => intro::join(agent, &text).await,
+        },
         Ask::Leave => renew::leave(agent).await,
         Ask::Rekey => renew::rekey(agent).await,
         Ask::Files { since_ms } => Tell::Files(agent.records().files(since_ms)),
@@ -179,16 +184,8 @@ async fn join(
         Ok(code) => code,
         Err(e) => return Ok(failed(USAGE, e.to_string())),
     };
-    if let Some(members) = agent.mesh.members()
-        && members.by_id.len() > 1
-        && !leave
-    {
-        let text = format!(
-            "this machine is already in \"{}\" with {} more. To leave that mesh for the new one: mesh join --leave CODE",
-            members.mesh_name,
-            members.by_id.len() - 1
-        );
-        return Ok(failed(REFUSED, text));
+    if let Some(refused) = in_another(agent, leave) {
+        return Ok(refused);
     }
     let addresses: Vec<SocketAddr> = match address {
         Some(address) => peers::lookup(address).await,
@@ -229,7 +226,18 @@ async fn join(
     Ok(failed(REFUSED, text))
 }
 
-fn entered(agent: &Arc<Agent>, addr: SocketAddr, joined: pair::Joined) -> Tell {
+/// What is said to who would leave other machines without having said so.
+fn in_another(agent: &Agent, leave: bool) -> Option<Tell> {
+    let members = agent.mesh.members().filter(|members| members.by_id.len() > 1 && !leave)?;
+    let text = format!(
+        "this machine is already in \"{}\" with {} more. To leave that mesh for the new one: mesh join --leave CODE",
+        members.mesh_name,
+        members.by_id.len() - 1
+    );
+    Some(failed(REFUSED, text))
+}
+
+pub(super) fn entered(agent: &Arc<Agent>, addr: SocketAddr, joined: pair::Joined) -> Tell {
     let name = joined.set.mesh_name().to_owned();
     // What connected this machine to a mesh that it leaves goes with it.
     if let Err(e) = agent.mesh.replace(joined.set, joined.disc_key) {
@@ -346,6 +354,7 @@ fn snapshot(agent: &Agent) -> Snapshot {
         alarm: agent.desk.look(Dispatcher::is_alarming),
         not_serving: agent.no_sandbox.clone(),
         discovery_problem: super::nearby::problem(agent),
+        joining: agent.peers.joining(),
         forgotten: agent.mesh.forgotten().filter(|_| agent.links.all().is_empty()),
         nearby: super::nearby::strangers(agent),
         version: env!("CARGO_PKG_VERSION").to_owned(),

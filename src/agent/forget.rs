@@ -22,6 +22,18 @@ const CLOCKS_MS: u64 = 10 * 60 * 1000;
 /// Fewer characters of an id name nobody.
 const PREFIX_MIN: usize = 6;
 
+/// How a token is told from a machine.
+const TOKEN: &str = "token:";
+
+/// The token of this name.
+fn token(agent: &Agent, label: &str) -> Result<PeerId, String> {
+    let found = agent.mesh.set().and_then(|(set, _)| {
+        let named = super::intro::live(&set, super::mesh::now_s()).find(|token| token.label == label);
+        named.map(|token| token.key.peer())
+    });
+    found.ok_or_else(|| format!("there is no token \"{label}\", or it has ended. mesh list shows them"))
+}
+
 /// Uses no result any more that a machine has made until now, whether it is a member or was one.
 pub(super) fn taint(agent: &Agent, name: &str) -> Tell {
     let Some((set, _)) = agent.mesh.set() else {
@@ -47,7 +59,8 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
         return failed(super::command::NO_MESH, "this machine is in no mesh");
     };
     let all: Vec<(PeerId, String)> = members.by_id.iter().map(|(peer, member)| (*peer, member.name.clone())).collect();
-    let subject = match meant(agent, &all, name) {
+    let token = name.strip_prefix(TOKEN).map(|label| token(agent, label));
+    let subject = match token.unwrap_or_else(|| meant(agent, &all, name)) {
         Ok(subject) => subject,
         Err(text) => return failed(USAGE, text),
     };
@@ -55,7 +68,9 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
     if subject == me.peer() {
         return failed(REFUSED, "that is this machine itself. To leave the mesh: mesh leave");
     }
-    let called = agent.mesh.name_of(&subject).unwrap_or_else(|| subject.short());
+    let is_token = name.starts_with(TOKEN);
+    let called =
+        agent.mesh.name_of(&subject).unwrap_or_else(|| if is_token { name.to_owned() } else { subject.short() });
     let admitted = agent.mesh.set().map(|(set, _)| set.admitted_by(&subject)).unwrap_or_default();
     // Without these this machine would be out too: itself, and those through whom it was admitted.
     let own = ancestors(&members, me.peer());

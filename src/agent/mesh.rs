@@ -229,13 +229,10 @@ impl Mesh {
 
     /// Signs that a machine is out, and keeps that. Of those that it has admitted, these stay.
     pub(super) fn revoke(&self, subject: PeerId, keep: Vec<PeerId>, cause: Cause) -> Result<(), MeshError> {
-        let (mut set, disc_key) = self.set().ok_or(MeshError::None)?;
+        let (set, _) = self.set().ok_or(MeshError::None)?;
         let keep: Vec<PeerId> = keep.into_iter().take(limits::KEPT_MAX).collect();
         let revoke = Revoke { mesh: set.mesh(), subject, keep, cause, issuer: self.me(), issued: now_s() };
-        let record =
-            Record::sign(&Body::Revoke(revoke), &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
-        taken(set.merge(vec![record], &Ed25519))?;
-        self.replace(set, disc_key)
+        self.sign(&Body::Revoke(revoke))
     }
 
     /// Is in no mesh any more, and refuses nobody.
@@ -303,6 +300,14 @@ impl Mesh {
         said.flatten().or_else(told)
     }
 
+    /// Signs something as this machine, and keeps it.
+    pub(super) fn sign(&self, body: &Body) -> Result<(), MeshError> {
+        let (mut set, disc_key) = self.set().ok_or(MeshError::None)?;
+        let record = Record::sign(body, &*self.identity).map_err(|e| MeshError::Record(e.to_string()))?;
+        taken(set.merge(vec![record], &Ed25519))?;
+        self.replace(set, disc_key)
+    }
+
     /// Takes records in that a peer holds. `None` if there was nothing new.
     pub(super) fn merge(&self, records: Vec<Record>) -> Option<Merged> {
         let (mut set, disc_key) = self.set()?;
@@ -310,6 +315,7 @@ impl Mesh {
         if merged.added == 0 {
             return None;
         }
+        set.prune(now_s());
         if let Err(e) = self.replace(set, disc_key) {
             tracing::error!("{e}");
         }

@@ -41,6 +41,7 @@ mod forget;
 mod give;
 mod guest;
 mod here;
+mod intro;
 mod local;
 mod mesh;
 mod natives;

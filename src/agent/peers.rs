@@ -9,11 +9,13 @@ use super::{
 use crate::net::{
     channel::{Receiver, Sender},
     endpoint::{Arrivals, Endpoint, LinkError},
+    intro::Doorkeeper,
     pair::{Inviter, NotAdmitted},
     sync::{self, SyncError},
     tls::{Expect, Protocol},
 };
 use mesh_proto::{
+    digest::Digest,
     hello::{Hello, close},
     limits,
     membership::{PublicKey, Record},
@@ -25,6 +27,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -64,6 +67,12 @@ pub(super) struct Peers {
     fixed_file: PathBuf,
     /// What became of machines that came to pair: lines for `mesh pair`.
     pub(super) pairings: broadcast::Sender<Result<String, String>>,
+    /// Who listens to machines that introduce themselves.
+    pub(super) door: Doorkeeper,
+    /// Members that were shown the records of this machine, and which these were.
+    shown: Mutex<HashMap<PeerId, Digest>>,
+    /// Why this machine has not joined yet by the token that it was started with.
+    joining: Mutex<Option<String>>,
 }
 
 impl Peers {
@@ -89,6 +98,9 @@ impl Peers {
             fixed: Mutex::new(fixed),
             fixed_file,
             pairings,
+            door: Doorkeeper::default(),
+            shown: Mutex::default(),
+            joining: Mutex::default(),
         }
     }
 
@@ -106,6 +118,32 @@ impl Peers {
     pub(super) fn heard_together(&self, addrs: &[SocketAddr], group: u64, now_ms: u64) {
         self.dialer().heard_together(addrs, group, now_ms);
         self.wake.notify_one();
+    }
+
+    /// Where members were, or are said to be.
+    pub(super) fn known(&self) -> Vec<(PeerId, SocketAddr)> {
+        self.dialer().book().filter_map(|(addr, peer, _)| Some((peer?, addr))).collect()
+    }
+
+    /// Notes why this machine has not joined yet; whether that is news.
+    pub(super) fn set_joining(&self, why: Option<String>) -> bool {
+        let mut joining = self.joining.lock().expect("no panic while held");
+        let is_news = *joining != why;
+        *joining = why;
+        is_news
+    }
+
+    pub(super) fn joining(&self) -> Option<String> {
+        self.joining.lock().expect("no panic while held").clone()
+    }
+
+    /// Whether a member has not been shown these records yet; it has from now on.
+    fn is_to_be_shown(&self, peer: PeerId, set: Digest) -> bool {
+        let mut shown = self.shown.lock().expect("no panic while held");
+        if shown.len() >= BOOK_MAX {
+            shown.clear();
+        }
+        shown.insert(peer, set) != Some(set)
     }
 
     pub(super) fn forget(&self, addr: SocketAddr) {
@@ -159,6 +197,7 @@ pub(super) async fn accept(agent: Arc<Agent>, mut arrivals: Arrivals) {
         match link.protocol {
             Protocol::Mesh => drop(tokio::spawn(member(agent, link, None))),
             Protocol::Pair => drop(tokio::spawn(newcomer(agent, link))),
+            Protocol::Intro => drop(tokio::spawn(super::intro::newcomer(agent, link))),
         }
     }
 }
@@ -216,6 +255,14 @@ pub(super) async fn resolve_fixed(agent: Arc<Agent>) {
             () = agent.leaving.cancelled() => return,
         }
     }
+}
+
+/// Where this machine may be reached, as far as it knows.
+pub(super) fn own_addresses(agent: &Agent) -> Vec<SocketAddr> {
+    let own = super::nearby::own_addresses(agent.loopback, agent.peers.endpoint.port());
+    let port = crate::net::endpoint::PORT;
+    let with_port = |text: &String| text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, port)));
+    own.iter().filter_map(with_port).collect()
 }
 
 /// The addresses of `HOST[:PORT]`, `ADDRESS[:PORT]` or `[ADDRESS]:PORT`.
@@ -290,6 +337,9 @@ async fn greeted(
         if matches!(e, SyncError::Link(LinkError::Forgotten(_))) {
             agent.mesh.refused_for_good(conn.peer);
         }
+        if let (SyncError::Link(LinkError::Refused(_)), Some(addr)) = (&e, dialled) {
+            introduced(agent, addr, conn.peer, set.digest());
+        }
         e.to_string()
     })?;
     let (sender, receiver) = (Sender::new(greeting.send), Receiver::new(greeting.recv));
@@ -354,6 +404,19 @@ async fn greeted(
     agent.peers.dialer().lost(peer, link.id, agent.clock.ms());
     agent.peers.remember();
     Ok(())
+}
+
+/// A member that has not heard of this machine's admission is shown it, once, and dialled again.
+fn introduced(agent: &Arc<Agent>, addr: SocketAddr, peer: PeerId, set: Digest) {
+    if !agent.peers.is_to_be_shown(peer, set) {
+        return;
+    }
+    let agent = agent.clone();
+    tokio::spawn(async move {
+        if super::intro::to_member(&agent, addr, peer).await {
+            agent.peers.heard(addr, Some(peer), false, agent.clock.ms());
+        }
+    });
 }
 
 /// Everything that happens on a standing connection, until it ends.
@@ -468,8 +531,7 @@ async fn newcomer(agent: Arc<Agent>, link: crate::net::endpoint::Link) {
         }
         let set = agent.mesh.admit(*key, &request.name, role).map_err(|e| failed(e.to_string()))?;
         let (_, disc_key) = agent.mesh.set().ok_or_else(|| failed("this machine is in no mesh".to_owned()))?;
-        let known = agent.peers.dialer().book().filter_map(|(addr, peer, _)| Some((peer?, addr))).collect();
-        Ok(Welcome { records: set.records(), disc_key, addresses: known })
+        Ok(Welcome { records: set.records(), disc_key, addresses: agent.peers.known() })
     };
     let line = match agent.peers.inviter.serve(link, admit).await {
         Ok(admitted) => {

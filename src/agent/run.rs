@@ -167,6 +167,7 @@ async fn live(places: &Places, config: Config, options: Options) -> Result<Ended
         tokio::spawn(peers::accept(agent.clone(), arrivals)),
         tokio::spawn(peers::dial(agent.clone())),
         tokio::spawn(peers::resolve_fixed(agent.clone())),
+        tokio::spawn(super::intro::join_by_environment(agent.clone())),
         tokio::spawn(super::nearby::discover(agent.clone(), events)),
         tokio::spawn(super::compilers::lend(agent.clone())),
         tokio::spawn(super::take::work(agent.clone())),

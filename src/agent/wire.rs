@@ -130,6 +130,22 @@ pub enum Ask {
         /// Of those that ended then or later, milliseconds since 1970.
         since_ms: u64,
     },
+    /// Make a token. Told [`Tell::Token`].
+    Invite {
+        /// What the machines are that join by it.
+        role: String,
+        /// How long it lives, seconds.
+        life_s: u64,
+        /// What it is called.
+        label: String,
+    },
+    /// Join by a token.
+    JoinByToken {
+        /// As it was copied.
+        text: String,
+        /// Leave the mesh that this machine is in.
+        leave: bool,
+    },
     /// Leave the mesh with a new key; the agent begins anew.
     Leave,
     /// Go on in the mesh with a new key; the agent begins anew.
@@ -279,6 +295,17 @@ pub enum Tell {
     Jobs(Vec<JobRow>),
     /// What came of each source's units.
     Files(Files),
+    /// A token was made.
+    Token {
+        /// The secret, as it is copied.
+        text: String,
+        /// What it is called.
+        label: String,
+        /// What the machines are that join by it.
+        role: String,
+        /// When it ends, seconds since 1970.
+        not_after: u64,
+    },
     /// A machine whose results are not used.
     Tainted {
         /// Its name.

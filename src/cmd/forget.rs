@@ -16,7 +16,8 @@ pub(super) fn run(args: &Forget) -> Result<u8, Failure> {
     let Tell::Forgetting { name, id, admitted } = answer(&ask(None))? else { return Err(foreign()) };
     let name = sanitised(&name);
     out(&format!("{name} ({id}) will be refused by this machine at once and by the others as they hear of it."));
-    let mut keeps = !args.stolen;
+    // Whoever joined by a token goes with it.
+    let mut keeps = !args.stolen && !args.name.starts_with("token:");
     let asks = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !args.yes;
     if !asks && !args.yes {
         return Err(Failure::coded(USAGE, format!("nobody can be asked here. To go on: mesh forget {name} --yes")));

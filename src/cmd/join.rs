@@ -2,7 +2,7 @@
 
 use super::{
     client::{do_it, places, snapshot},
-    failure::{Failure, USAGE, out},
+    failure::{Failure, USAGE, complain, out},
 };
 use crate::{
     agent::wire::Ask,
@@ -14,6 +14,7 @@ use crate::{
         snapshot::{Machine, Snapshot},
     },
 };
+use mesh_proto::token::Token;
 use std::time::{Duration, Instant};
 
 /// Finding the other machine, proving the code and being admitted takes no longer.
@@ -32,8 +33,23 @@ pub(super) fn run(args: &Join) -> Result<u8, Failure> {
     let places = places()?;
     if args.new_identity {
         // What is wrong with the code is said before anything is left.
-        parse(&code).map_err(|text| Failure::coded(USAGE, text))?;
+        if Token::is_meant(&code) {
+            Token::parse(&code).map_err(|e| Failure::coded(USAGE, e.to_string()))?;
+        } else {
+            parse(&code).map_err(|text| Failure::coded(USAGE, text))?;
+        }
         super::renew::fresh(&places)?;
+    }
+    if Token::is_meant(&code) {
+        if args.code != "-" {
+            complain(
+                "that token is in your shell's history now. Whoever reads it there can join: another time, mesh join - reads it",
+            );
+        }
+        let ask = Ask::JoinByToken { text: code, leave: args.leave };
+        let said = do_it(&places, &ask, JOIN_TIME, |note| out(&format!("mesh: {note}")))?;
+        out(&format!("mesh: {}", met(&places).unwrap_or(said)));
+        return Ok(0);
     }
     join(&places, &code, args.leave)?;
     Ok(0)

@@ -12,6 +12,7 @@ mod failure;
 mod find;
 mod forget;
 mod install;
+mod invite;
 mod jobs;
 mod join;
 mod list;
@@ -73,6 +74,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Down => down::run(),
         Command::Pair(args) => pair::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Invite(args) => invite::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Taint(args) => taint::run(&args),
         Command::Leave(args) => renew::leave(&args),

@@ -51,7 +51,7 @@ fn unknown(word: &str) -> Failure {
 }
 
 /// `90s`, `30m`, `2h`, `1d`; a number alone is minutes.
-fn seconds(text: &str) -> Option<u64> {
+pub(super) fn seconds(text: &str) -> Option<u64> {
     let (digits, unit) = match text.strip_suffix(|c: char| c.is_ascii_alphabetic()) {
         Some(digits) => (digits, &text[digits.len()..]),
         None => (text, "m"),

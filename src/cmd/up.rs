@@ -123,6 +123,11 @@ pub(super) fn member(places: &Places, name: &str, asks: bool) -> Result<(), Fail
     if snapshot(places)?.mesh.is_some() {
         return Ok(());
     }
+    let is_said = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = [crate::env::JOIN, crate::env::JOIN_FILE].into_iter().find(|name| is_said(name)) {
+        out(&format!("mesh: it joins by the token of {name}; mesh status says how far it is"));
+        return Ok(());
+    }
     if asks && is_nearby(places)? {
         out(NEARBY);
         while let Some(code) = prompt()? {

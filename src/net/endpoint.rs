@@ -312,7 +312,7 @@ impl Endpoint {
         let right = match expect {
             Expect::Peer(id) => link.peer == id && self.gate.is_member(&id),
             Expect::AnyMember => self.gate.is_member(&link.peer),
-            Expect::Inviter => true,
+            Expect::Inviter | Expect::Introducer => true,
         };
         if right && link.protocol == expect.protocol() {
             return Ok(link);
@@ -423,11 +423,7 @@ impl Acceptor {
 /// Checks once more, after the handshake, whether its other end may be here.
 fn admit(conn: Connection, identity: &Identity, gate: &Gate) -> Option<Link> {
     let link = authenticated(conn, identity, false).ok()?;
-    let welcome = match link.protocol {
-        Protocol::Mesh => gate.is_member(&link.peer),
-        Protocol::Pair => gate.is_pairing(),
-    };
-    if welcome {
+    if gate.lets_in(link.protocol, &link.peer) {
         return Some(link);
     }
     link.close(close::NOT_MEMBER, "not a member");

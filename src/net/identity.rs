@@ -122,6 +122,18 @@ impl Identity {
         Self::of(fresh)
     }
 
+    /// The identity of a key that is known by its seed.
+    ///
+    /// # Errors
+    /// If the library does not take it.
+    pub fn of_seed(seed: &[u8; 32]) -> Result<Self, IdentityError> {
+        /// What comes before the seed in a private key's DER (RFC 8410, section 7).
+        const BEFORE: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let der = PrivatePkcs8KeyDer::from([&BEFORE[..], seed].concat());
+        let key_pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519);
+        Self::of(key_pair.map_err(|e| IdentityError::Make(e.to_string()))?)
+    }
+
     /// An identity that is on no disk.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod discovery;
 pub mod endpoint;
 pub mod identity;
+pub mod intro;
 pub mod pair;
 pub mod stream;
 pub mod sync;

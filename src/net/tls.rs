@@ -59,6 +59,21 @@ impl Gate {
         self.members.read().unwrap_or_else(PoisonError::into_inner).contains(peer)
     }
 
+    /// Whether a machine may connect for this.
+    #[must_use]
+    pub fn lets_in(&self, protocol: Protocol, peer: &PeerId) -> bool {
+        match protocol {
+            Protocol::Mesh => self.is_member(peer),
+            Protocol::Pair => self.is_pairing(),
+            // Whoever was put out need not show why it should be in.
+            Protocol::Intro => self.has_members() && !self.is_revoked(peer),
+        }
+    }
+
+    fn has_members(&self) -> bool {
+        !self.members.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Opens or closes the door for pairing.
     pub fn set_pairing(&self, open: bool) {
         self.pairing.store(open, Ordering::SeqCst);
@@ -84,15 +99,17 @@ pub enum Protocol {
     Mesh,
     /// Pairing: nobody is trusted yet.
     Pair,
+    /// An introduction: whoever comes shows why it is a member.
+    Intro,
 }
 
 impl Protocol {
     /// The protocol with this ALPN name.
     pub(super) fn of_alpn(name: &[u8]) -> Option<Self> {
-        if name == version::ALPN_PAIR {
-            Some(Self::Pair)
-        } else {
-            version::ALPN_MESH.contains(&name).then_some(Self::Mesh)
+        match name {
+            version::ALPN_PAIR => Some(Self::Pair),
+            version::ALPN_INTRO => Some(Self::Intro),
+            _ => version::ALPN_MESH.contains(&name).then_some(Self::Mesh),
         }
     }
 
@@ -100,6 +117,7 @@ impl Protocol {
         match self {
             Self::Mesh => version::ALPN_MESH.iter().map(|name| name.to_vec()).collect(),
             Self::Pair => vec![version::ALPN_PAIR.to_vec()],
+            Self::Intro => vec![version::ALPN_INTRO.to_vec()],
         }
     }
 }
@@ -113,13 +131,19 @@ pub enum Expect {
     AnyMember,
     /// Whoever shows a code there; the code decides.
     Inviter,
+    /// Whoever of a mesh is there, for an introduction: what it answers decides.
+    Introducer,
 }
 
 impl Expect {
     /// The protocol to speak.
     #[must_use]
     pub fn protocol(self) -> Protocol {
-        if self == Self::Inviter { Protocol::Pair } else { Protocol::Mesh }
+        match self {
+            Self::Inviter => Protocol::Pair,
+            Self::Introducer => Protocol::Intro,
+            Self::Peer(_) | Self::AnyMember => Protocol::Mesh,
+        }
     }
 }
 
@@ -133,9 +157,9 @@ pub(super) fn key_of(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
 #[derive(Debug)]
 enum Rule {
     Expect(Expect),
-    /// Members; anyone if the other side offered pairing and nothing else, while a window is open.
+    /// Members; anyone if the other side offered an introduction and nothing else, or pairing while a window is open.
     Incoming {
-        offers_pairing: Arc<AtomicBool>,
+        offers: Arc<OnceLock<Protocol>>,
     },
 }
 
@@ -160,14 +184,8 @@ impl Verifier {
         let welcome = match &self.rule {
             Rule::Expect(Expect::Peer(expected)) => *expected == peer && self.gate.is_member(&peer),
             Rule::Expect(Expect::AnyMember) => self.gate.is_member(&peer),
-            Rule::Expect(Expect::Inviter) => true,
-            Rule::Incoming { offers_pairing } => {
-                if offers_pairing.load(Ordering::SeqCst) {
-                    self.gate.is_pairing()
-                } else {
-                    self.gate.is_member(&peer)
-                }
-            }
+            Rule::Expect(Expect::Inviter | Expect::Introducer) => true,
+            Rule::Incoming { offers } => self.gate.lets_in(offers.get().copied().unwrap_or(Protocol::Mesh), &peer),
         };
         match () {
             () if welcome => Ok(()),
@@ -276,16 +294,18 @@ impl ClientCertVerifier for Verifier {
 #[derive(Debug)]
 struct NotingResolver {
     certified: Arc<CertifiedKey>,
-    offers_pairing: Arc<AtomicBool>,
+    offers: Arc<OnceLock<Protocol>>,
 }
 
 impl ResolvesServerCert for NotingResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let only_pairing = hello.alpn().is_some_and(|names| {
-            let names: Vec<&[u8]> = names.collect();
-            names == [version::ALPN_PAIR]
-        });
-        self.offers_pairing.store(only_pairing, Ordering::SeqCst);
+        let names: Vec<&[u8]> = hello.alpn().map(Iterator::collect).unwrap_or_default();
+        let offers = match names[..] {
+            [only] => Protocol::of_alpn(only),
+            _ => None,
+        };
+        // Whoever offers several things offers to be judged as a member.
+        let _ = self.offers.set(offers.unwrap_or(Protocol::Mesh));
         Some(self.certified.clone())
     }
 }
@@ -293,14 +313,17 @@ impl ResolvesServerCert for NotingResolver {
 /// The configuration for one incoming connection. It is made for each, because the verifier's rule depends on what
 /// this very connection offers; pairing is offered only while a window is open.
 pub(super) fn server_config(identity: &Identity, gate: &Arc<Gate>) -> Result<ServerConfig, Error> {
-    let offers_pairing = Arc::new(AtomicBool::new(false));
-    let resolver = NotingResolver { certified: identity.certified(), offers_pairing: offers_pairing.clone() };
-    let verifier = Verifier { gate: gate.clone(), rule: Rule::Incoming { offers_pairing }, seen: Arc::default() };
+    let offers = Arc::new(OnceLock::new());
+    let resolver = NotingResolver { certified: identity.certified(), offers: offers.clone() };
+    let verifier = Verifier { gate: gate.clone(), rule: Rule::Incoming { offers }, seen: Arc::default() };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = Protocol::Mesh.alpn();
+    if gate.has_members() {
+        config.alpn_protocols.extend(Protocol::Intro.alpn());
+    }
     if gate.is_pairing() {
         config.alpn_protocols.extend(Protocol::Pair.alpn());
     }

@@ -229,6 +229,9 @@ pub fn status(snapshot: &Snapshot) -> String {
         let why = "many of the latest units came back to this machine. Look at: mesh peers, mesh doctor";
         line("alarm", why.to_owned());
     }
+    if let Some(why) = &snapshot.joining {
+        line("joining", sanitised(why));
+    }
     if let Some(said) = &snapshot.forgotten {
         line("forgotten", forgotten(said));
     }
@@ -412,6 +415,7 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
         },
         "discovery_problem": snapshot.discovery_problem,
         "forgotten": snapshot.forgotten,
+        "joining": snapshot.joining,
         "nearby": snapshot.nearby,
         "counters": counters_json(&snapshot.counters),
     })

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub not_serving: Option<String>,
     /// Why discovery does not work, if it does not.
     pub discovery_problem: Option<String>,
+    /// Why it has not joined yet by the token that it was started with.
+    pub joining: Option<String>,
     /// This machine was put out of its mesh, and is connected with nobody: by whom and when, as far as that is known.
     pub forgotten: Option<String>,
     /// So many of the latest units came back to this machine that something must be wrong.

@@ -184,6 +184,8 @@ pub(crate) struct Agent {
     pub(crate) is_powerless: bool,
     /// It keeps results: else every unit is compiled, however often it was before.
     pub(crate) keeps: bool,
+    /// Variables of its own.
+    pub(crate) env: Vec<(&'static str, std::ffi::OsString)>,
 }
 
 /// Runs what follows as a root that may nothing, in a namespace of users below which there is no other.
@@ -197,7 +199,7 @@ impl Agent {
         std::fs::create_dir_all(home.join("config")).unwrap();
         // Announced nowhere: only who is told the address comes.
         std::fs::write(home.join("config/config.toml"), "[discovery]\nannounce = \"off\"\n").unwrap();
-        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false, keeps: false }
+        Self { name: name.to_owned(), home, child: None, port: 0, is_powerless: false, keeps: false, env: Vec::new() }
     }
 
     /// The same, and it answers.
@@ -224,6 +226,7 @@ impl Agent {
             port: self.port,
             is_powerless: false,
             keeps: false,
+            env: Vec::new(),
         }
     }
 
@@ -240,6 +243,7 @@ impl Agent {
         if !self.keeps {
             command.env("MESH_CACHE", "off");
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env("MESH_LOG", "mesh=debug").stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
         self.owns(child.id());

@@ -50,6 +50,7 @@ mod renew;
 mod seek;
 mod share;
 mod ship;
+mod token;
 mod toolchain;
 mod trust;
 mod trusted;

@@ -187,6 +187,26 @@ pub struct Admit {
     pub issued: u64,
 }
 
+/// Lets whoever has a key admit machines, in one role, until a time: a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// The mesh that it admits to.
+    pub mesh: MeshId,
+    /// The token's key.
+    pub key: PublicKey,
+    /// What the machines are that it admits: never owners.
+    pub role: Role,
+    /// When it ends, and with it the membership of those that it has admitted, seconds since 1970: nobody can tell when
+    /// something was signed with a key that many have.
+    pub not_after: u64,
+    /// What people call it.
+    pub label: String,
+    /// The owner who signs.
+    pub issuer: PeerId,
+    /// When it was signed, seconds since 1970: for display.
+    pub issued: u64,
+}
+
 /// Why a machine is put out: for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
@@ -228,6 +248,8 @@ pub enum Body {
     Admit(Admit),
     /// The end of a machine's membership.
     Revoke(Revoke),
+    /// A token.
+    Delegate(Delegate),
 }
 
 /// Why bytes are not a record, or a body cannot become one.
@@ -245,6 +267,9 @@ pub enum RecordError {
     /// A revocation keeps a machine twice, out of order, or the one that it puts out, or too many.
     #[error("a revocation must name at most {} other machines to keep, sorted, each once", limits::KEPT_MAX)]
     Keep,
+    /// A token would make owners.
+    #[error("a token admits peers, workers or clients, and no owners")]
+    Owner,
     /// Signed by somebody else than it says.
     #[error("a membership record's signer is not the one that it names")]
     Signer,
@@ -268,6 +293,7 @@ impl Record {
             Body::Genesis(genesis) => genesis.founder.peer(),
             Body::Admit(admit) => admit.issuer,
             Body::Revoke(revoke) => revoke.issuer,
+            Body::Delegate(delegate) => delegate.issuer,
         };
         if names != signer.public_key().peer() {
             return Err(RecordError::Signer);
@@ -333,6 +359,8 @@ fn check(body: &Body) -> Result<(), RecordError> {
     let names: &[&String] = match body {
         Body::Genesis(genesis) => &[&genesis.founder_name, &genesis.mesh_name],
         Body::Admit(admit) => &[&admit.name],
+        Body::Delegate(delegate) if delegate.role.admits() => return Err(RecordError::Owner),
+        Body::Delegate(delegate) => &[&delegate.label],
         Body::Revoke(Revoke { keep, subject, .. }) => {
             let is_sorted = keep.windows(2).all(|pair| pair[0] < pair[1]);
             let is_good = keep.len() <= limits::KEPT_MAX && is_sorted && !keep.contains(subject);
