@@ -68,7 +68,7 @@ pub enum Command {
     Rekey(Sure),
     /// Leave the mesh and begin a new one
     Reset(Reset),
-    /// Show the mesh that this machine is in
+    /// Show the mesh that this machine is in, and its tokens
     List(Json),
     /// Print this machine's id
     Id(Json),
@@ -582,12 +582,13 @@ mod tests {
           down       Stop the agent: it finishes what runs
           pair       Show a code with which another machine joins this one's mesh
           join       Join the mesh of the machine that shows this code
+          invite     Make a token with which machines join without anybody at them: CI, containers
           forget     Put a machine out of the mesh: it is refused from then on
           taint      Use no result any more that a machine has made until now, and list what it made
           leave      Leave the mesh: this machine gets a new identity and is in none
           rekey      Give this machine a new key in its mesh; the old one is out
           reset      Leave the mesh and begin a new one
-          list       Show the mesh that this machine is in
+          list       Show the mesh that this machine is in, and its tokens
           id         Print this machine's id
           peers      List the machines of the mesh
           status     Show what this machine lends, borrows and compiles itself, and why

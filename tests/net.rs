@@ -3,14 +3,24 @@
 use mesh::net::{
     endpoint::{Arrivals, Endpoint, EndpointConfig, Link, LinkError},
     identity::Identity,
+    intro::{Doorkeeper, IntroError, introduce},
     stream::{self, StreamError},
     tls::{Expect, Gate, Protocol},
 };
-use mesh_proto::{digest::Digest, limits, peer::PeerId};
+use mesh_proto::{
+    digest::Digest,
+    hello::close,
+    intro::{Answer, Unwelcome},
+    limits,
+    peer::PeerId,
+};
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -94,6 +104,49 @@ async fn a_machine_that_is_no_member_gets_no_further_than_the_handshake() {
         Ok(link) => end_of(&link).await,
     };
     assert_eq!(end, LinkError::Refused(one.addr));
+}
+
+#[tokio::test]
+async fn a_stranger_may_introduce_itself_to_a_member_so_often_and_is_heard_for_nothing_else() {
+    let (mut one, two) = two();
+    let stranger = Machine::new();
+    let door = Arc::new(Doorkeeper::default());
+    let (listening, heard) = (door.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = heard.clone();
+    let (one_id, one_addr) = (one.id(), one.addr);
+    let serve = tokio::spawn(async move {
+        while let Some(link) = one.arrivals.next().await {
+            assert_eq!(link.protocol, Protocol::Intro, "nothing but what it came for");
+            let count = count.clone();
+            listening
+                .hear(&link, |records| {
+                    assert!(records.is_empty());
+                    count.fetch_add(1, Ordering::SeqCst);
+                    Answer::Refused(Unwelcome::Unknown)
+                })
+                .await;
+        }
+    });
+    let (mut refused, mut busy) = (0, 0);
+    for _ in 0..20 {
+        match introduce(&stranger.endpoint, one_addr, Vec::new()).await {
+            Err(IntroError::Unwelcome(Unwelcome::Unknown)) => refused += 1,
+            Err(IntroError::Link(LinkError::Closed { code, .. })) if code == u64::from(close::BUSY) => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Twenty in a moment are a burst, and a few more while it lasted.
+    assert!((8..20).contains(&refused) && refused + busy == 20, "{refused} heard, {busy} not");
+    assert_eq!(heard.load(Ordering::SeqCst), refused);
+    // Who was put out is not heard, and who is in no mesh hears nobody.
+    two.gate.revoke(BTreeSet::from([stranger.id()]));
+    let out = introduce(&stranger.endpoint, two.addr, Vec::new()).await;
+    assert!(matches!(out, Err(IntroError::Link(LinkError::Forgotten(_)))), "{out:?}");
+    two.gate.allow(BTreeSet::new());
+    let out = introduce(&stranger.endpoint, two.addr, Vec::new()).await;
+    assert!(matches!(out, Err(IntroError::Link(LinkError::NoProtocol(_)))), "{out:?}");
+    assert_ne!(one_id, two.id());
+    serve.abort();
 }
 
 #[tokio::test]

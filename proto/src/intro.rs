@@ -41,7 +41,4 @@ pub enum Unwelcome {
     /// The mesh holds as many records as it may.
     #[error("the mesh holds as many records as it may")]
     Full,
-    /// Too many come at once.
-    #[error("too many machines come at once; try again in a moment")]
-    Busy,
 }

@@ -11,14 +11,16 @@ use mesh_proto::{
         toolchain::{Arrival, Arriving, Get, Given, NotTaken, Wanted},
     },
     hello::{Hello, Sync},
+    intro::{self, Introduction, Unwelcome},
     job::{self, Exit, Job, Outcome, Output, Terminal, Text, Usage},
     key::{ActionKey, EntryKey},
-    membership::{Admit, Body, Cause, Genesis, MeshId, PublicKey, Record, Revoke, Role, Sign},
+    membership::{Admit, Body, Cause, Delegate, Genesis, MeshId, PublicKey, Record, Revoke, Role, Sign},
     message::{Answer, Closed, Control, Load, Offer, OfferedJob, OfferedParts, StreamHead},
     naming::{NameBatch, NumberSet},
     pairing::{FromInviter, FromJoiner, JoinRequest, Refusal, Versions, Welcome},
     path::AbsPath,
     peer::PeerId,
+    token::Token,
     toolchain::{Fingerprint, Manifest, Needs, Part, PartNode},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -58,6 +60,18 @@ fn admit(not_after: Option<u64>, role: Role) -> Body {
     })
 }
 
+fn delegate() -> Body {
+    Body::Delegate(Delegate {
+        mesh: MeshId(Digest([0x22; 32])),
+        key: PublicKey([0x55; 32]),
+        role: Role::Worker,
+        not_after: 1_800_000_000,
+        label: "ci".into(),
+        issuer: Pattern.public_key().peer(),
+        issued: 1_700_000_000,
+    })
+}
+
 fn record() -> Record {
     Record::sign(&admit(None, Role::Owner), &Pattern).expect("signs")
 }
@@ -80,6 +94,7 @@ fn membership_is_what_it_always_was() {
         let revoke = Body::Revoke(Revoke { mesh, subject, keep, cause, issuer, issued: 1_700_000_000 });
         check(&format!("body-revoke-{at}"), &revoke);
     }
+    check("body-delegate", &delegate());
     check("record", &record());
     for role in [Role::Client, Role::Worker, Role::Peer, Role::Owner] {
         check(&format!("role-{role}"), &role);
@@ -136,6 +151,28 @@ fn pairing_is_what_it_always_was() {
     for (at, refusal) in refusals.into_iter().enumerate() {
         check(&format!("pair-refused-{at}"), &FromInviter::Refused(refusal));
     }
+}
+
+#[test]
+fn introductions_and_tokens_are_what_they_always_were() {
+    check("intro-records", &Introduction { records: vec![record()] });
+    let welcome = Welcome { records: vec![record()], disc_key: DiscKey([12; 16]), addresses: Vec::new() };
+    check("intro-welcome", &intro::Answer::Welcome(welcome));
+    let refusals =
+        [Unwelcome::Forgotten { at_s: 1_780_000_000 }, Unwelcome::Expired, Unwelcome::Unknown, Unwelcome::Full];
+    for (at, refusal) in refusals.into_iter().enumerate() {
+        check(&format!("intro-refused-{at}"), &intro::Answer::Refused(refusal));
+    }
+    let token = Token {
+        mesh: MeshId(Digest([0x22; 32])),
+        seed: [0x66; 32],
+        disc_key: DiscKey([12; 16]),
+        role: Role::Client,
+        not_after: 1_800_000_000,
+        addresses: vec!["10.1.2.3:6374".parse().expect("an address")],
+    };
+    check("token", &token);
+    assert!(token.text().starts_with("meshjoin_1_eirceirceirceirc"), "{}", token.text());
 }
 
 fn path(path: &str) -> AbsPath {

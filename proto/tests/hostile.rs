@@ -12,6 +12,7 @@ use mesh_proto::{
     },
     frame,
     hello::{Hello, Sync},
+    intro::{self, Introduction},
     job::{Exit, Job, Outcome, Output, Refusal, Usage},
     key::ActionKey,
     limits,
@@ -21,6 +22,7 @@ use mesh_proto::{
     pairing::{Channel, Code, FromInviter, FromJoiner, Joiner, Window},
     path::AbsPath,
     peer::PeerId,
+    token::Token,
     toolchain::{Fingerprint, Manifest, Needs},
 };
 use proptest::prelude::*;
@@ -85,6 +87,14 @@ fn read_all(bytes: &[u8]) {
         let _ = RecordSet::new(record, &Credulous);
     }
     let _ = frame::decode::<Body>(bytes);
+    let _ = frame::decode::<Introduction>(bytes);
+    if let Ok(intro::Answer::Welcome(welcome)) = frame::decode::<intro::Answer>(bytes) {
+        let _ = welcome.accept(&PublicKey([1; 32]), &PeerId([2; 32]), 0, &Credulous);
+    }
+    if let Ok(token) = frame::decode::<Token>(bytes) {
+        let _ = Token::parse(&token.text());
+    }
+    let _ = Token::parse(&String::from_utf8_lossy(bytes));
     read_jobs(bytes);
     let code = Code::parse("417-otter-maple").expect("a code");
     if let Ok(message) = frame::decode::<FromJoiner>(bytes) {

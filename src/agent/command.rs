@@ -62,6 +62,7 @@ pub(super) async fn answer(agent: &Arc<Agent>, ask: Ask, client: &mut Client) ->
         Ask::Forget { name, stolen, keeps } => forget::forget(agent, &name, stolen, keeps),
         Ask::Taint { name } => forget::taint(agent, &name),
         Ask::Invite { role, life_s, label } => intro::invite(agent, &role, life_s, &label),
+        Ask::Tokens => Tell::Tokens(intro::tokens(agent)),
         Ask::JoinByToken { text, leave } => match in_another(agent, leave) {
             Some(refused) => refused,
             None => intro::join(agent, &text).await,

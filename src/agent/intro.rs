@@ -5,7 +5,7 @@ use super::{
     command::{FAILED, NO_MESH, REFUSED, USAGE, entered, failed},
     mesh::{self, MeshError},
     peers,
-    wire::Tell,
+    wire::{Tell, TokenRow},
 };
 use crate::{
     env,
@@ -93,6 +93,22 @@ pub(super) fn invite(agent: &Arc<Agent>, role: &str, life_s: u64, label: &str) -
 pub(super) fn live(set: &RecordSet, now_s: u64) -> impl Iterator<Item = &Delegate> {
     let tokens = set.tokens().into_iter();
     tokens.filter(move |token| token.not_after > now_s && set.revocation(&token.key.peer()).is_none())
+}
+
+/// The tokens that have not ended.
+pub(super) fn tokens(agent: &Agent) -> Vec<TokenRow> {
+    let Some((set, _)) = agent.mesh.set() else { return Vec::new() };
+    let row = |token: &Delegate| {
+        let joined = set.admitted_by(&token.key.peer());
+        let joined = joined.iter().filter(|peer| agent.mesh.role_of(peer).is_some());
+        TokenRow {
+            label: token.label.clone(),
+            role: token.role.name().to_owned(),
+            not_after: token.not_after,
+            joined: joined.filter_map(|peer| agent.mesh.name_of(peer)).collect(),
+        }
+    };
+    live(&set, mesh::now_s()).map(row).collect()
 }
 
 /// Judges a machine that introduces itself.

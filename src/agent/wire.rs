@@ -139,6 +139,8 @@ pub enum Ask {
         /// What it is called.
         label: String,
     },
+    /// The tokens that have not ended. Told [`Tell::Tokens`].
+    Tokens,
     /// Join by a token.
     JoinByToken {
         /// As it was copied.
@@ -164,6 +166,19 @@ pub enum Ask {
         /// What stands of its admissions; nothing has been said about that yet if `None`.
         keeps: Option<bool>,
     },
+}
+
+/// A token that has not ended, as far as its mesh knows it: not its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// What it is called.
+    pub label: String,
+    /// What the machines are that join by it.
+    pub role: String,
+    /// When it ends, seconds since 1970.
+    pub not_after: u64,
+    /// The names of those that have joined by it.
+    pub joined: Vec<String>,
 }
 
 /// A change of what is lent.
@@ -295,6 +310,8 @@ pub enum Tell {
     Jobs(Vec<JobRow>),
     /// What came of each source's units.
     Files(Files),
+    /// The tokens that have not ended.
+    Tokens(Vec<TokenRow>),
     /// A token was made.
     Token {
         /// The secret, as it is copied.

@@ -30,7 +30,8 @@ pub(super) fn run(args: &Invite) -> Result<u8, Failure> {
         })?,
     };
     let role = args.role.name();
-    let label = args.label.clone().unwrap_or_else(|| format!("{role}-{:x}", crate::host::wall_ms() / 1000 & 0xff_ffff));
+    let label =
+        args.label.clone().unwrap_or_else(|| format!("{role}-{:x}", (crate::host::wall_ms() / 1000) & 0xff_ffff));
     let ask = Ask::Invite { role: role.to_owned(), life_s, label };
     let Tell::Token { text, label, role, not_after } = Client::ask(&places()?, &ask, ANSWER_TIME)?.next()? else {
         return Err(foreign());

@@ -93,17 +93,15 @@ impl Doorkeeper {
     /// Listens to one newcomer; `judge` says whether it is a member now.
     pub async fn hear(&self, link: &Link, judge: impl FnOnce(Vec<Record>) -> Answer) {
         let room = self.talks.try_acquire();
-        let is_early = !self.is_due(link.address().ip(), Instant::now());
+        if room.is_err() || !self.is_due(link.address().ip(), Instant::now()) {
+            link.close(close::BUSY, "too many machines come at once");
+            return;
+        }
         let heard = async {
             let accepted = tokio::time::timeout(MESSAGE_DEADLINE, link.conn.accept_bi()).await;
             let (mut send, mut recv) = accepted.map_err(|_| StreamError::Late)?.map_err(|_| StreamError::Finished)?;
-            let answer = if room.is_err() || is_early {
-                Answer::Refused(Unwelcome::Busy)
-            } else {
-                let said: Introduction = stream::recv(&mut recv, limits::INTRO_BYTES_MAX, MESSAGE_DEADLINE).await?;
-                judge(said.records)
-            };
-            stream::send(&mut send, &answer, limits::WELCOME_BYTES_MAX).await?;
+            let said: Introduction = stream::recv(&mut recv, limits::INTRO_BYTES_MAX, MESSAGE_DEADLINE).await?;
+            stream::send(&mut send, &judge(said.records), limits::WELCOME_BYTES_MAX).await?;
             let _ = send.finish();
             Ok::<(), StreamError>(())
         };

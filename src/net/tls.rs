@@ -394,9 +394,17 @@ mod tests {
         let server = server_config(&identity, &gate).expect("a configuration");
         assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
         assert_eq!(server.alpn_protocols, [b"mesh/1".to_vec()]);
+        gate.allow(BTreeSet::from([identity.peer()]));
+        let member = server_config(&identity, &gate).expect("a configuration");
+        assert_eq!(
+            member.alpn_protocols,
+            [b"mesh/1".to_vec(), b"mesh-intro/1".to_vec()],
+            "in no mesh nobody is listened to"
+        );
         gate.set_pairing(true);
         let open = server_config(&identity, &gate).expect("a configuration");
-        assert_eq!(open.alpn_protocols, [b"mesh/1".to_vec(), b"mesh-pair/1".to_vec()]);
+        let all = ["mesh/1", "mesh-intro/1", "mesh-pair/1"].map(|name| name.as_bytes().to_vec());
+        assert_eq!(open.alpn_protocols, all);
         let (client, _) = client_config(&identity, &gate, Expect::Inviter).expect("a configuration");
         assert!(!client.enable_sni && !client.enable_early_data);
         assert_eq!(client.alpn_protocols, [b"mesh-pair/1".to_vec()]);

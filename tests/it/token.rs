@@ -9,7 +9,7 @@ use std::{io::Write, process::Stdio};
 /// A token of the provider's, and what was said beside it.
 fn invited(desk: &Desk, options: &[&str]) -> (String, String) {
     let ran = desk.provider.mesh(&desk.ground, &[&["invite"], options].concat());
-    ran.good();
+    assert_eq!(ran.code, Some(0), "{}", ran.err());
     assert_eq!(ran.out().lines().count(), 1, "nothing but the token: {}", ran.out());
     (ran.out().trim().to_owned(), ran.err())
 }
@@ -50,6 +50,11 @@ fn a_machine_joins_by_a_token_compiles_there_and_is_out_when_the_token_is() {
     until("the provider knows it", || is_connected(&desk.provider, "laptop").then_some(()));
     assert_eq!(peers(&desk.provider), [("laptop".to_owned(), "client".to_owned(), true)]);
     desk.same(&brief(&desk, "a"), Where::There);
+    let listed = desk.provider.mesh(&desk.ground, &["list"]).out();
+    assert!(
+        listed.contains("token:ci  admits as client until ") && listed.contains("joined by it: laptop"),
+        "{listed}"
+    );
     // It admits nobody.
     let refused = desk.client.mesh(&desk.ground, &["invite"]);
     assert_eq!(refused.code, Some(7), "{}", refused.err());
@@ -62,6 +67,7 @@ fn a_machine_joins_by_a_token_compiles_there_and_is_out_when_the_token_is() {
     assert!(ran.out().contains("laptop (client)") && ran.out().contains("They are forgotten with it"), "{}", ran.out());
     until("it is cut off", || (!is_connected(&desk.client, "tower")).then_some(()));
     assert!(peers(&desk.provider).iter().all(|(name, ..)| name != "laptop"));
+    assert!(!desk.provider.mesh(&desk.ground, &["list"]).out().contains("token:"));
     let late = Agent::running(&desk.ground, "late");
     let ran = join(&desk, &late, &token);
     assert_eq!(ran.code, Some(7), "{}", ran.err());
@@ -108,7 +114,7 @@ fn a_token_that_is_damaged_or_of_nobody_joins_nothing_and_says_so() {
     assert!(ran.err().contains("the token is not whole"), "{}", ran.err());
     // In argv: joined, with a warning.
     let ran = late.mesh(&desk.ground, &["join", &token]);
-    ran.good();
+    assert_eq!(ran.code, Some(0), "{}", ran.err());
     assert!(ran.err().contains("shell's history"), "{}", ran.err());
     let role = desk.provider.mesh(&desk.ground, &["invite", "--as", "owner"]);
     assert_eq!(role.code, Some(2));
