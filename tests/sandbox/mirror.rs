@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The longest that something may take which must not wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a client whose template has died has none, the first time.
+const MOMENT: Duration = Duration::from_millis(250);
+
 /// A directory with these files, in a world.
 fn tree(files: &[(&str, &str)]) -> Option<(World, PathBuf)> {
     let world = World::new()?;
@@ -315,7 +318,7 @@ fn a_dead_template_costs_its_jobs_one_more_run_and_later_ones_a_moment_without()
     let run =
         || world.run_for(&world.client, Form::Mirror, &attempt_job(&["umask"]), &[file("/w/x", b"old")], &toolchain);
     assert_eq!(run().unwrap().form, Form::Mirror);
-    std::thread::scope(|scope| {
+    let killed = std::thread::scope(|scope| {
         let (cancel, cancelled) = cancellation().unwrap();
         let (world, toolchain) = (&world, &toolchain);
         let hung = scope.spawn(move || {
@@ -325,13 +328,17 @@ fn a_dead_template_costs_its_jobs_one_more_run_and_later_ones_a_moment_without()
         let stays = || crate::kill::processes_with("/w/out/template-dies");
         eventually("it starts", || stays().len() == 3);
         let before = stays();
+        let killed = Instant::now();
         world.client.mirrors.kill_all();
         // Once more, with a root of its own.
         eventually("it starts again", || stays().len() == 3 && stays().iter().all(|pid| !before.contains(pid)));
         drop(cancel);
         assert!(hung.join().unwrap().is_err());
+        killed
     });
-    assert_eq!(run().unwrap().form, Form::Strict);
+    let next = run().unwrap().form;
+    // On a computer that does much else, the moment may be over by now.
+    assert!(next == Form::Strict || killed.elapsed() >= MOMENT, "{next:?}");
     eventually("there is a new one", || run().unwrap().form == Form::Mirror);
 }
 
