@@ -92,7 +92,7 @@ pub enum Command {
     Mode(Mode),
     /// Check what this machine can do, and say what to do about what it cannot
     Doctor(Json),
-    /// Print what is needed to run mesh elsewhere
+    /// Print how to build this folder's project on the mesh, or how to run mesh elsewhere
     Setup(Setup),
     /// Build some C and C++ through two agents on this machine and compare every byte
     Demo,
@@ -390,9 +390,9 @@ pub struct Json {
 /// What is needed to run mesh elsewhere.
 #[derive(Debug, Args)]
 pub struct Setup {
-    /// For what
+    /// For what; without this, for the project in this folder
     #[arg(value_enum)]
-    pub what: SetupFor,
+    pub what: Option<SetupFor>,
 }
 
 /// Where mesh can be run.
@@ -400,6 +400,36 @@ pub struct Setup {
 pub enum SetupFor {
     /// A container that lends its compilers: its file, and the commands that build and run it
     Container,
+    /// A project with CMakeLists.txt
+    Cmake,
+    /// A project with a Makefile
+    Make,
+    /// The Linux kernel
+    Kernel,
+    /// A project with meson.build
+    Meson,
+    /// A project with a configure script
+    Autotools,
+    /// The C and C++ parts of a Cargo project
+    Cargo,
+    /// ccache in front of mesh
+    Ccache,
+    /// Links named like compilers, for a build that cannot be told of a launcher
+    Links,
+    /// xcodebuild
+    Xcode,
+    /// GN: Chromium, V8
+    Gn,
+    /// Bazel
+    Bazel,
+    /// Buildroot
+    Buildroot,
+    /// The Android NDK's ndk-build
+    Ndk,
+    /// ESP-IDF
+    Idf,
+    /// SCons and Waf
+    Scons,
 }
 
 /// Results that are kept.
@@ -600,7 +630,7 @@ mod tests {
           resume     End the pause
           mode       Show or set what this machine lends: off, idle, share or full
           doctor     Check what this machine can do, and say what to do about what it cannot
-          setup      Print what is needed to run mesh elsewhere
+          setup      Print how to build this folder's project on the mesh, or how to run mesh elsewhere
           demo       Build some C and C++ through two agents on this machine and compare every byte
           install    Start the agent at every login, by systemd or launchd
           uninstall  Undo what "mesh install" did

@@ -1,12 +1,9 @@
-//! `mesh setup`: what is needed to run mesh elsewhere, to be copied (DO).
+//! `mesh setup`: how a project is built on the mesh, or what is needed to run mesh elsewhere, to be copied (DO).
 
-use super::failure::{Failure, out_raw};
-use crate::{
-    cli::{Setup, SetupFor},
-    env,
-    net::endpoint::PORT,
-    sandbox::needs::CAPABILITIES,
-};
+mod recipes;
+
+use super::failure::{Failure, USAGE, out_raw};
+use crate::{cli::Setup, env, net::endpoint::PORT, sandbox::needs::CAPABILITIES};
 
 /// Where the container keeps its files.
 const DIR: &str = "/var/lib/mesh";
@@ -14,8 +11,16 @@ const DIR: &str = "/var/lib/mesh";
 const NAME: &str = "mesh-worker";
 
 pub(super) fn run(args: &Setup) -> Result<u8, Failure> {
-    match args.what {
-        SetupFor::Container => out_raw(&container()),
+    let cwd = super::cc::working_directory();
+    let found = || recipes::detected(|name| cwd.join(name).exists());
+    let Some(what) = args.what.or_else(found) else {
+        let text = "nothing in this folder tells how the project is built. Go to its top, or say it, as in: mesh setup cmake; mesh \
+                    setup make; mesh setup --help shows all";
+        return Err(Failure::coded(USAGE, text));
+    };
+    match recipes::recipe(what) {
+        Some(recipe) => out_raw(&recipes::text(&recipe, args.what.is_none())),
+        None => out_raw(&container()),
     }
     Ok(0)
 }
@@ -49,7 +54,8 @@ docker run -d --name {NAME} --restart unless-stopped \\
     --tmpfs {DIR}/cache:exec,dev,mode=0700,size=8g \\
     -v {NAME}:{DIR} -p {PORT}:{PORT}/udp {NAME}
 
-# Whether it can serve; and its way into the mesh, with the code that mesh pair shows on another machine.
+# Whether it can serve; and its way into the mesh, with the code that mesh pair shows on another machine, or, where nobody sits
+# at it, by a token: mesh invite --as worker > token, and to docker run: -v ./token:/token:ro -e MESH_JOIN_FILE=/token
 docker exec {NAME} mesh doctor
 docker exec -it {NAME} mesh join CODE@HOST
 ",
