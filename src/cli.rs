@@ -100,6 +100,10 @@ pub enum Command {
     Install(Install),
     /// Undo what "mesh install" did
     Uninstall,
+    /// Print what a shell needs to complete mesh's words
+    Completions(Completions),
+    /// Write the manual's pages into a folder, for packages
+    Man(Man),
     /// Run the agent in the foreground
     Agent(Agent),
     /// Print the version
@@ -387,6 +391,22 @@ pub struct Json {
     pub json: bool,
 }
 
+/// A shell.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// The manual.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where the pages go, such as share/man/man1
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
 /// What is needed to run mesh elsewhere.
 #[derive(Debug, Args)]
 pub struct Setup {
@@ -603,40 +623,42 @@ mod tests {
         Usage: mesh <COMMAND>
 
         Commands:
-          cc         Compile: put it before a compile command, or name mesh-cc as your build system's
-                     compiler launcher
-          with       Run a build so that it compiles on the whole mesh: make, ninja, CMake, Meson, cargo
-          local      Run something that is no compile, such as a link, when this machine has room for it
-          jobs       Tell how many compilers a build should start at once
-          up         Start the agent in the background; makes a mesh if this machine is in none
-          down       Stop the agent: it finishes what runs
-          pair       Show a code with which another machine joins this one's mesh
-          join       Join the mesh of the machine that shows this code
-          invite     Make a token with which machines join without anybody at them: CI, containers
-          forget     Put a machine out of the mesh: it is refused from then on
-          taint      Use no result any more that a machine has made until now, and list what it made
-          leave      Leave the mesh: this machine gets a new identity and is in none
-          rekey      Give this machine a new key in its mesh; the old one is out
-          reset      Leave the mesh and begin a new one
-          list       Show the mesh that this machine is in, and its tokens
-          id         Print this machine's id
-          peers      List the machines of the mesh
-          status     Show what this machine lends, borrows and compiles itself, and why
-          explain    Tell where a file was compiled, and why there
-          toolchain  List the compilers of this machine, who has them and what is sent where
-          cache      Show what results are kept here, check them or remove them
-          stats      Count what was compiled where, what was kept and what that saved
-          pause      Lend nothing for a while
-          resume     End the pause
-          mode       Show or set what this machine lends: off, idle, share or full
-          doctor     Check what this machine can do, and say what to do about what it cannot
-          setup      Print how to build this folder's project on the mesh, or how to run mesh elsewhere
-          demo       Build some C and C++ through two agents on this machine and compare every byte
-          install    Start the agent at every login, by systemd or launchd
-          uninstall  Undo what "mesh install" did
-          agent      Run the agent in the foreground
-          version    Print the version
-          help       Print this message or the help of the given subcommand(s)
+          cc           Compile: put it before a compile command, or name mesh-cc as your build system's
+                       compiler launcher
+          with         Run a build so that it compiles on the whole mesh: make, ninja, CMake, Meson, cargo
+          local        Run something that is no compile, such as a link, when this machine has room for it
+          jobs         Tell how many compilers a build should start at once
+          up           Start the agent in the background; makes a mesh if this machine is in none
+          down         Stop the agent: it finishes what runs
+          pair         Show a code with which another machine joins this one's mesh
+          join         Join the mesh of the machine that shows this code
+          invite       Make a token with which machines join without anybody at them: CI, containers
+          forget       Put a machine out of the mesh: it is refused from then on
+          taint        Use no result any more that a machine has made until now, and list what it made
+          leave        Leave the mesh: this machine gets a new identity and is in none
+          rekey        Give this machine a new key in its mesh; the old one is out
+          reset        Leave the mesh and begin a new one
+          list         Show the mesh that this machine is in, and its tokens
+          id           Print this machine's id
+          peers        List the machines of the mesh
+          status       Show what this machine lends, borrows and compiles itself, and why
+          explain      Tell where a file was compiled, and why there
+          toolchain    List the compilers of this machine, who has them and what is sent where
+          cache        Show what results are kept here, check them or remove them
+          stats        Count what was compiled where, what was kept and what that saved
+          pause        Lend nothing for a while
+          resume       End the pause
+          mode         Show or set what this machine lends: off, idle, share or full
+          doctor       Check what this machine can do, and say what to do about what it cannot
+          setup        Print how to build this folder's project on the mesh, or how to run mesh elsewhere
+          demo         Build some C and C++ through two agents on this machine and compare every byte
+          install      Start the agent at every login, by systemd or launchd
+          uninstall    Undo what "mesh install" did
+          completions  Print what a shell needs to complete mesh's words
+          man          Write the manual's pages into a folder, for packages
+          agent        Run the agent in the foreground
+          version      Print the version
+          help         Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help

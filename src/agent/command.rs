@@ -162,13 +162,13 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
                 }
             },
             _ = client.gone() => {
-                agent.peers.inviter.close();
+                agent.peers.inviter.close(&code);
                 agent.announce();
                 return Ok(());
             }
         }
     };
-    agent.peers.inviter.close();
+    agent.peers.inviter.close(&code);
     agent.announce();
     client.tell(&told).await
 }

@@ -17,6 +17,7 @@ mod jobs;
 mod join;
 mod list;
 mod local;
+mod pages;
 mod pair;
 mod pause;
 mod peers;
@@ -69,6 +70,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::With(args) => with::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Jobs(args) => jobs::run(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Down => down::run(),

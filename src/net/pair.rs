@@ -229,9 +229,12 @@ impl Inviter {
         code
     }
 
-    /// Closes the window, if one is open.
-    pub fn close(&self) {
-        self.shut(&mut self.state());
+    /// Closes the window of this code, if it is open: whoever showed it may end when another one shows the next.
+    pub fn close(&self, code: &Code) {
+        let mut state = self.state();
+        if state.window.as_ref().is_some_and(|window| window.code() == code) {
+            self.shut(&mut state);
+        }
     }
 
     fn shut(&self, state: &mut State) {

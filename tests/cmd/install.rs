@@ -27,7 +27,7 @@ fn home(place: &Place) -> PathBuf {
 fn at_home(place: &Place, words: &[&str]) -> Ran {
     let home = home(place);
     let mut command = place.command(words);
-    command.env("HOME", &home).env("PATH", home.join("bin"));
+    command.env("HOME", &home).env("PATH", home.join("bin")).env_remove("XDG_DATA_HOME");
     ran(command)
 }
 
@@ -53,7 +53,11 @@ fn install_print_shows_everything_and_changes_nothing() {
     let ran = at_home(&place, &["install", "--print", "--links", links.to_str().unwrap()]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let program = Path::new(env!("CARGO_BIN_EXE_mesh")).parent().unwrap().to_str().unwrap();
-    insta::assert_snapshot!(ran.out.replace(place.dir.path().to_str().unwrap(), "DIR").replace(program, "BIN"), @r#"
+    let shown = ran.out.replace(place.dir.path().to_str().unwrap(), "DIR").replace(program, "BIN");
+    let pages = shown.split_once("mesh.1 and ").and_then(|(_, rest)| rest.split_once(" pages")).map(|(count, _)| count);
+    assert!(pages.is_some_and(|count| count.parse::<u32>().is_ok_and(|count| count > 30)), "{shown}");
+    let shown = shown.replace(&format!("and {} pages", pages.unwrap()), "and N pages");
+    insta::assert_snapshot!(shown, @r#"
     # would write DIR/home/.config/systemd/user/mesh.service
     # Written by "mesh install"; "mesh uninstall" removes it.
     [Unit]
@@ -85,6 +89,12 @@ fn install_print_shows_everything_and_changes_nothing() {
     DIR/home/links/gcc -> BIN/mesh-cc
     DIR/home/links/g++ -> BIN/mesh-cc
 
+    # would write its manual and completions
+    DIR/home/.local/share/bash-completion/completions/mesh
+    DIR/home/.local/share/zsh/site-functions/_mesh
+    DIR/home/.local/share/fish/vendor_completions.d/mesh.fish
+    DIR/home/.local/share/man/man1/mesh.1 and N pages beside it, one for each command
+
     # would run, if a service manager ran for this user
     systemctl --user daemon-reload
     systemctl --user enable --now mesh.service
@@ -110,6 +120,9 @@ fn uninstall_undoes_exactly_what_install_did() {
     assert!(unit.contains(&format!("ExecStart=\"{}\" agent\n", env!("CARGO_BIN_EXE_mesh"))), "{unit}");
     let masked = Command::new(links.join("gcc")).env_clear().env("PATH", home.join("bin")).env("MESH", "off").status();
     assert!(masked.unwrap().success(), "the link runs the gcc behind it");
+    let manual = home.join(".local/share/man/man1");
+    assert!(manual.join("mesh.1").is_file() && manual.join("mesh-forget.1").is_file());
+    assert!(home.join(".local/share/bash-completion/completions/mesh").is_file());
     let ran = at_home(&place, &["uninstall"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert_eq!(below(place.dir.path()), before);

@@ -1,6 +1,7 @@
 //! `mesh install` and `mesh uninstall`: the agent as a service of this user (DO).
 
 mod links;
+pub(super) mod pages;
 mod service;
 
 use super::{
@@ -9,8 +10,9 @@ use super::{
     failure::{Failure, complain, out, out_raw},
     start, up,
 };
-use crate::{cli::Install, env, places::Places};
+use crate::{cli::Install, env, places::Places, view::rows::count};
 use links::Links;
+use pages::Pages;
 use serde::{Deserialize, Serialize};
 use service::{Facts, Manager, Service, is_own, service};
 use std::{
@@ -30,6 +32,8 @@ const RECORD: &str = "install.json";
 struct Record {
     service: Option<PathBuf>,
     links: Vec<Links>,
+    #[serde(default)]
+    pages: Pages,
 }
 
 impl Record {
@@ -68,8 +72,9 @@ pub(super) fn install(args: &Install) -> Result<u8, Failure> {
         }
         None => None,
     };
+    let pages = pages::files(&data_home()?)?;
     if args.print {
-        print(&service, links.as_ref());
+        print(&service, links.as_ref(), &pages);
         return Ok(0);
     }
     match std::fs::read_to_string(&service.path) {
@@ -94,7 +99,19 @@ pub(super) fn install(args: &Install) -> Result<u8, Failure> {
         out(&format!("mesh: {} lead to {}", listed(links.paths()), links.target.display()));
         out(&format!("mesh: {}", links.advice()));
     }
+    let written = record.pages.write(&pages);
+    record.write(&places)?;
+    written?;
+    out("mesh: wrote its manual (man mesh) and completions for bash, zsh and fish");
     begin(&places, &service, &args.name)
+}
+
+/// Where this user's manual and completions are looked for.
+fn data_home() -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/share")))
+        .ok_or_else(|| Failure::new("HOME is not set, so there is no place for a service. Set HOME"))
 }
 
 /// Has the service manager start the agent, if one runs here, and makes a mesh as `mesh up` does.
@@ -133,6 +150,10 @@ pub(super) fn uninstall() -> Result<u8, Failure> {
         if !gone.is_empty() {
             out(&format!("mesh: removed {}", listed(gone.into_iter())));
         }
+    }
+    let pages = record.pages.remove();
+    if pages > 0 {
+        out(&format!("mesh: removed {} of its manual and completions", count(pages as u64, "file")));
     }
     let path = Record::path(&places);
     std::fs::remove_file(&path).map_err(|e| Failure::new(format!("{} cannot be removed: {e}", path.display())))?;
@@ -185,12 +206,19 @@ fn this_service(program: &Path) -> Result<Service, Failure> {
     service(MANAGER, &facts).map_err(|e| Failure::new(e.to_string()))
 }
 
-fn print(service: &Service, links: Option<&Links>) {
+fn print(service: &Service, links: Option<&Links>, pages: &[(PathBuf, Vec<u8>)]) {
     out(&format!("# would write {}", service.path.display()));
     out_raw(&service.text);
     if let Some(links) = links {
         out("\n# would make the links");
         links.paths().for_each(|link| out(&format!("{} -> {}", link.display(), links.target.display())));
+    }
+    out("\n# would write its manual and completions");
+    let (manual, completions): (Vec<_>, Vec<_>) =
+        pages.iter().map(|(path, _)| path).partition(|path| pages::is_page(path));
+    completions.iter().for_each(|path| out(&path.display().to_string()));
+    if let Some((first, rest)) = manual.split_first() {
+        out(&format!("{} and {} beside it, one for each command", first.display(), count(rest.len() as u64, "page")));
     }
     out(if manager_runs() { "\n# would run" } else { "\n# would run, if a service manager ran for this user" });
     service.start.iter().for_each(|words| out(&words.join(" ")));

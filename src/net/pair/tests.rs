@@ -89,6 +89,18 @@ impl Host {
 }
 
 #[tokio::test]
+async fn who_showed_the_last_code_closes_its_window_and_not_the_next_one() {
+    let host = Host::new();
+    let first = host.inviter.open(Role::Owner);
+    let second = host.inviter.open(Role::Owner);
+    host.inviter.close(&first);
+    assert_eq!(host.inviter.status().map(|window| window.discriminator), Some(second.discriminator()));
+    assert!(host.endpoint.gate().is_pairing());
+    host.inviter.close(&second);
+    assert!(host.inviter.status().is_none() && !host.endpoint.gate().is_pairing());
+}
+
+#[tokio::test]
 async fn the_right_code_makes_a_member() {
     let mut host = Host::new();
     let (joiner, _arrivals) = endpoint();
