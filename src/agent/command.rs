@@ -140,7 +140,9 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
     let told = loop {
         tokio::select! {
             line = pairings.recv() => match line {
-                Ok(Ok(line)) => break Tell::Finished(line),
+                Ok(Ok((proved, line))) if proved == code => break Tell::Finished(line),
+                // Who was let in by the code before this one, and is reported late.
+                Ok(Ok(_)) => {}
                 Ok(Err(line)) => {
                     let line = line.trim_start_matches("mesh: ").to_owned();
                     client.tell(&Tell::Note(line)).await?;
@@ -155,7 +157,7 @@ async fn pair(agent: &Arc<Agent>, role: &str, client: &mut Client) -> io::Result
                 None => {
                     let joined = tokio::time::timeout(Duration::from_secs(10), pairings.recv()).await;
                     break match joined {
-                        Ok(Ok(Ok(line))) => Tell::Finished(line),
+                        Ok(Ok(Ok((_, line)))) => Tell::Finished(line),
                         Ok(Ok(Err(line))) => failed(REFUSED, line.trim_start_matches("mesh: ")),
                         _ => failed(TIMEOUT, "nobody joined within 5 minutes; the code is void. Run mesh pair for a new one"),
                     };

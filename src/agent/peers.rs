@@ -21,7 +21,7 @@ use mesh_proto::{
     membership::{PublicKey, Record},
     message::Control,
     naming::NameBatch,
-    pairing::Welcome,
+    pairing::{Code, Welcome},
     peer::PeerId,
     toolchain::Fingerprint,
 };
@@ -65,8 +65,8 @@ pub(super) struct Peers {
     /// Addresses that the user named.
     pub(super) fixed: Mutex<Vec<String>>,
     fixed_file: PathBuf,
-    /// What became of machines that came to pair: lines for `mesh pair`.
-    pub(super) pairings: broadcast::Sender<Result<String, String>>,
+    /// What became of machines that came to pair: lines for `mesh pair`, of those that were let in with the code that they proved.
+    pub(super) pairings: broadcast::Sender<Result<(Code, String), String>>,
     /// Who listens to machines that introduce themselves.
     pub(super) door: Doorkeeper,
     /// Members that were shown the records of this machine, and which these were.
@@ -538,12 +538,14 @@ async fn newcomer(agent: Arc<Agent>, link: crate::net::endpoint::Link) {
             records_changed(&agent);
             let r = &admitted.request;
             let id = admitted.key.peer().short();
-            Ok(format!("joined: {}  {id}   {} {}   {} cores   role {}", r.name, r.os, r.arch, r.cores, admitted.role))
+            let line =
+                format!("joined: {}  {id}   {} {}   {} cores   role {}", r.name, r.os, r.arch, r.cores, admitted.role);
+            Ok((admitted.code.clone(), line))
         }
         Err(e) => Err(format!("mesh: {e}")),
     };
     match &line {
-        Ok(line) => tracing::info!("{line}"),
+        Ok((_, line)) => tracing::info!("{line}"),
         Err(line) => tracing::warn!("{line}"),
     }
     agent.announce();

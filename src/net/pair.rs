@@ -156,6 +156,8 @@ pub struct Admitted {
     pub role: Role,
     /// Where it came from.
     pub address: SocketAddr,
+    /// The code that it proved.
+    pub code: Code,
 }
 
 /// What a window looks like from outside.
@@ -336,6 +338,7 @@ impl Inviter {
         let (turn, answer) = self.begin(open, channel)?;
         stream::send(send, &answer, limits::PAIRING_BYTES_MAX).await?;
         let confirm: FromJoiner = next(recv).await?;
+        let code = turn.code.clone();
         let (confirmed, role) = turn.confirm(&confirm)?;
         stream::send(send, &confirmed, limits::PAIRING_BYTES_MAX).await?;
         let request = match next(recv).await? {
@@ -344,7 +347,7 @@ impl Inviter {
         };
         let welcome = admit(&request, &link.key, role).map_err(Stop::Admit)?;
         stream::send(send, &FromInviter::Welcome(welcome), limits::WELCOME_BYTES_MAX).await?;
-        Ok(Admitted { key: link.key, request, role, address: link.address() })
+        Ok(Admitted { key: link.key, request, role, address: link.address(), code })
     }
 
     /// Takes the window's one place.
@@ -353,8 +356,9 @@ impl Inviter {
         let now_ms = (self.clock_ms)();
         let window = state.window.as_mut().ok_or(Stop::Refuse(Refusal::Closed))?;
         let (machine, answer) = window.begin(open, channel, now_ms, &mut OsRng).map_err(Stop::Refuse)?;
+        let code = window.code().clone();
         let window = state.windows;
-        Ok((Turn { inviter: self, window, machine: Some(machine) }, answer))
+        Ok((Turn { inviter: self, window, code, machine: Some(machine) }, answer))
     }
 }
 
@@ -362,6 +366,7 @@ impl Inviter {
 struct Turn<'a> {
     inviter: &'a Inviter,
     window: u64,
+    code: Code,
     machine: Option<mesh_proto::pairing::Inviter>,
 }
 
