@@ -571,3 +571,54 @@ async fn a_flood_from_addresses_that_do_not_answer_keeps_no_member_out() {
         assert!(failed.expect("no panic"), "nobody gets in who does not hear the answers");
     }
 }
+
+/// A way to `to` from 127.0.0.2 on which only the demand to show the address comes back: who uses it shows its address
+/// and then never ends its handshake.
+#[cfg(target_os = "linux")]
+async fn stalling_relay(to: SocketAddr) -> SocketAddr {
+    /// A datagram that begins so is a QUIC version 1 Retry (RFC 9000, 17.2.5).
+    const RETRY: u8 = 0xf0;
+    let inner = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+    let outer = tokio::net::UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.expect("binds");
+    let addr = inner.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut there, mut back, mut client) = ([0; 2048], [0; 2048], None);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = inner.recv_from(&mut there) => {
+                    client = Some(from);
+                    let _ = outer.send_to(&there[..len], to).await;
+                }
+                Ok((len, _)) = outer.recv_from(&mut back) => {
+                    if let Some(client) = client.filter(|_| back[0] & 0xf0 == RETRY) {
+                        let _ = inner.send_to(&back[..len], client).await;
+                    }
+                }
+            }
+        }
+    });
+    addr
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_begins_many_handshakes_and_ends_none_keeps_no_member_out() {
+    /// More than there may be unfinished handshakes.
+    const STALLED: usize = 100;
+    let (one, mut two) = two();
+    let stranger = Arc::new(Machine::new());
+    stranger.allow(&[&two]);
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..STALLED {
+        let (stranger, relay, victim) = (stranger.clone(), stalling_relay(two.addr).await, two.id());
+        stalled.spawn(async move { stranger.endpoint.connect(relay, Expect::Peer(victim)).await.is_err() });
+    }
+    // All have sent what they send, and none has given up.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("a member gets in");
+    assert_eq!(two.arrival().await.peer, one.id());
+    drop(link);
+    while let Some(failed) = stalled.join_next().await {
+        assert!(failed.expect("no panic"), "nobody gets in who does not end its handshake");
+    }
+}

@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -46,6 +46,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 24 << 20;
 const RETRY_ABOVE: usize = 16;
 /// Unfinished handshakes above which connections are refused.
 const HANDSHAKES_MAX: usize = 64;
+/// Unfinished handshakes that one address may have that showed to be its own: whoever begins many and ends none fills
+/// only this much of the room.
+const HANDSHAKES_PER_SOURCE: usize = 40;
 /// Connections that wait to be looked at.
 const INCOMING_MAX: usize = 256;
 /// Authenticated connections that wait for the agent.
@@ -366,10 +369,11 @@ impl Acceptor {
     async fn run(self, arrivals: mpsc::Sender<Link>) {
         // Ends with this task, and all its handshakes with it.
         let mut handshakes: JoinSet<Option<Link>> = JoinSet::new();
+        let mut sources = Sources::default();
         loop {
             tokio::select! {
                 incoming = self.quinn.accept() => match incoming {
-                    Some(incoming) => self.take(incoming, &mut handshakes),
+                    Some(incoming) => self.take(incoming, &mut handshakes, &mut sources),
                     None => return,
                 },
                 Some(done) = handshakes.join_next(), if !handshakes.is_empty() => {
@@ -383,7 +387,7 @@ impl Acceptor {
     }
 
     /// Begins one handshake, or not.
-    fn take(&self, incoming: quinn::Incoming, handshakes: &mut JoinSet<Option<Link>>) {
+    fn take(&self, incoming: quinn::Incoming, handshakes: &mut JoinSet<Option<Link>>, sources: &mut Sources) {
         if handshakes.len() >= HANDSHAKES_MAX {
             incoming.refuse();
             return;
@@ -394,6 +398,16 @@ impl Acceptor {
             return;
         }
         let from = canonical(incoming.remote_address());
+        // Only who showed its address is counted: else anybody could fill a member's share in its name.
+        let held = if incoming.remote_address_validated() {
+            let Some(held) = sources.hold(from.ip()) else {
+                incoming.refuse();
+                return;
+            };
+            Some(held)
+        } else {
+            None
+        };
         let crypto = tls::server_config(&self.identity, &self.gate).map(QuicServerConfig::try_from);
         let Ok(Ok(crypto)) = crypto else {
             incoming.refuse();
@@ -404,6 +418,7 @@ impl Acceptor {
         config.crypto = Arc::new(crypto);
         let (identity, gate) = (self.identity.clone(), self.gate.clone());
         handshakes.spawn(async move {
+            let _held = held;
             let connecting = incoming.accept_with(Arc::new(config)).ok()?;
             match tokio::time::timeout(HANDSHAKE, connecting).await {
                 Ok(Ok(conn)) => admit(conn, &identity, &gate),
@@ -417,6 +432,26 @@ impl Acceptor {
                 }
             }
         });
+    }
+}
+
+/// The addresses of unfinished handshakes. Each entry lives as long as its handshake, however that ends, and there are
+/// no more of them than handshakes.
+#[derive(Default)]
+struct Sources(Vec<Weak<IpAddr>>);
+
+impl Sources {
+    /// Takes one place of an address's share, which is free again when what is returned is dropped. None if the share
+    /// is used up.
+    fn hold(&mut self, from: IpAddr) -> Option<Arc<IpAddr>> {
+        self.0.retain(|held| held.strong_count() > 0);
+        let of_source = self.0.iter().filter_map(Weak::upgrade).filter(|held| **held == from).count();
+        if of_source >= HANDSHAKES_PER_SOURCE {
+            return None;
+        }
+        let held = Arc::new(from);
+        self.0.push(Arc::downgrade(&held));
+        Some(held)
     }
 }
 
