@@ -49,6 +49,15 @@ impl Links {
         Ok(links)
     }
 
+    /// These, and those that were made there before: a compiler that is gone since has left its link.
+    pub(super) fn and(mut self, before: Option<Self>) -> Self {
+        let Some(before) = before.filter(|before| before.target == self.target) else { return self };
+        self.made_dir |= before.made_dir;
+        let gone: Vec<String> = before.names.into_iter().filter(|name| !self.names.contains(name)).collect();
+        self.names.extend(gone);
+        self
+    }
+
     /// The links' paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
         self.names.iter().map(|name| self.dir.join(name))
@@ -116,7 +125,11 @@ mod tests {
         assert_eq!(std::fs::read_link(at.join("gcc")).expect("a link"), target);
         let again = Links::plan(&at, &target, Some(&path)).expect("they are its own");
         again.make().expect("they are there");
-        assert_eq!(links.remove().len(), 3);
+        // A compiler that is gone has left its link, which is removed with the others.
+        std::fs::remove_file(dir.path().join("bin/gcc")).expect("own file");
+        let later = Links::plan(&at, &target, Some(&path)).expect("they are its own").and(Some(links));
+        assert_eq!((later.names.as_slice(), later.made_dir), (&["clang++".to_owned(), "gcc".to_owned()][..], true));
+        assert_eq!(later.remove().len(), 3);
         assert!(!at.exists());
     }
 

@@ -88,7 +88,7 @@ pub(super) fn install(args: &Install) -> Result<u8, Failure> {
     record.service = Some(service.path.clone());
     if let Some(links) = &links {
         let before = record.links.iter().position(|had| had.dir == links.dir).map(|at| record.links.remove(at));
-        record.links.push(Links { made_dir: links.made_dir || before.is_some_and(|b| b.made_dir), ..links.clone() });
+        record.links.push(links.clone().and(before));
     }
     // First the record: whatever comes of the rest can be undone.
     record.write(&places)?;
