@@ -27,7 +27,7 @@ Examples:
     version,
     before_help = EXAMPLES,
     arg_required_else_help = true,
-    disable_help_subcommand = false,
+    disable_help_subcommand = true,
     infer_subcommands = false,
     max_term_width = 120
 )]
@@ -108,6 +108,8 @@ pub enum Command {
     Agent(Agent),
     /// Print the version
     Version,
+    /// Show a command's options, or what the code means for which a unit was compiled here
+    Help(Help),
 }
 
 /// A compile command.
@@ -391,6 +393,14 @@ pub struct Json {
     pub json: bool,
 }
 
+/// A command, or a code.
+#[derive(Debug, Args)]
+pub struct Help {
+    /// A command, such as peers; a code, such as NATIVE_ARCH; or codes, for all of them
+    #[arg(value_name = "COMMAND|CODE")]
+    pub words: Vec<String>,
+}
+
 /// A shell.
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -575,7 +585,7 @@ pub enum ToolchainCommand {
 #[derive(Debug, Args)]
 pub struct Install {
     /// Show what would be written and run, and change nothing
-    #[arg(long)]
+    #[arg(long, visible_alias = "dry-run")]
     pub print: bool,
     /// Make links named like compilers there, for the front of PATH
     #[arg(long, value_name = "DIR")]
@@ -658,7 +668,7 @@ mod tests {
           man          Write the manual's pages into a folder, for packages
           agent        Run the agent in the foreground
           version      Print the version
-          help         Print this message or the help of the given subcommand(s)
+          help         Show a command's options, or what the code means for which a unit was compiled here
 
         Options:
           -h, --help     Print help

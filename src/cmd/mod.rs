@@ -11,6 +11,7 @@ mod explain;
 mod failure;
 mod find;
 mod forget;
+mod help;
 mod install;
 mod invite;
 mod jobs;
@@ -67,6 +68,7 @@ pub fn main() -> u8 {
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
+        Command::Help(args) => help::run(&args),
         Command::With(args) => with::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Jobs(args) => jobs::run(&args),
