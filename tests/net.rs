@@ -356,7 +356,7 @@ mod meeting {
     };
     use mesh_proto::{
         hello::{Hello, HelloError},
-        membership::{Admit, Body, Genesis, MeshId, PublicKey, Record, RecordSet, Role, Sign},
+        membership::{Admit, Body, Cause, Genesis, MeshId, PublicKey, Record, RecordSet, Revoke, Role, Sign},
     };
 
     fn founded(founder: &Identity) -> RecordSet {
@@ -426,6 +426,33 @@ mod meeting {
         let (mut send, mut recv) = (at_one.send, at_two.recv);
         stream::send(&mut send, &7u8, 16).await.expect("sends");
         assert_eq!(stream::recv::<u8>(&mut recv, 16, SOON).await.expect("receives"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_machine_hears_of_all_records_of_a_mesh_that_holds_as_many_as_it_may() {
+        let (one, mut two) = two();
+        let (key_one, key_two) = (one.endpoint.identity(), two.endpoint.identity());
+        let mut small = founded(key_one);
+        small.merge(vec![admitted(small.mesh(), key_one, key_two.public_key())], &Ed25519);
+        let mut full = small.clone();
+        let subject = |n: usize| PublicKey(Digest::of(&n.to_le_bytes()).0);
+        let admissions = (2..limits::RECORDS_MAX).map(|n| admitted(full.mesh(), key_one, subject(n)));
+        let revocation = |n: usize| {
+            let (mesh, issuer) = (small.mesh(), key_one.peer());
+            let revoke =
+                Revoke { mesh, subject: subject(n).peer(), keep: vec![], cause: Cause::Left, issuer, issued: 8 };
+            Record::sign(&Body::Revoke(revoke), &**key_one).expect("signs")
+        };
+        let records = admissions.chain((0..limits::REVOCATIONS_MAX).map(revocation)).collect();
+        full.merge(records, &Ed25519);
+        assert_eq!(full.records().len(), limits::SET_RECORDS_MAX);
+        let link = one.endpoint.connect(two.addr, Expect::Peer(two.id())).await.expect("connects");
+        let theirs = two.arrival().await;
+        let (hello_one, hello_two) = (hello(&full), hello(&small));
+        let (at_one, at_two) = tokio::join!(greet(&link, &hello_one, &full), greet(&theirs, &hello_two, &small));
+        assert!(at_one.expect("greets").records.is_empty());
+        small.merge(at_two.expect("greets").records, &Ed25519);
+        assert_eq!(small, full);
     }
 
     #[tokio::test]

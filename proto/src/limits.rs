@@ -60,6 +60,8 @@ pub const TOKEN_ADDRESSES_MAX: usize = 4;
 pub const RECORDS_MAX: usize = 1024;
 /// Revocations of one mesh, beside its other records: a set that is full of admissions has room for these.
 pub const REVOCATIONS_MAX: usize = 1024;
+/// All records of one mesh.
+pub const SET_RECORDS_MAX: usize = RECORDS_MAX + REVOCATIONS_MAX;
 /// Machines that one revocation keeps of those that the revoked one has admitted: what fits into a record.
 pub const KEPT_MAX: usize = 24;
 /// Links between a member and the founder.

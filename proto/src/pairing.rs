@@ -149,7 +149,7 @@ impl Welcome {
         now_s: u64,
         by: &dyn Verify,
     ) -> Result<RecordSet, PairError> {
-        if self.records.len() > limits::RECORDS_MAX || self.addresses.len() > KNOWN_ADDRESSES_MAX {
+        if self.records.len() > limits::SET_RECORDS_MAX || self.addresses.len() > KNOWN_ADDRESSES_MAX {
             return Err(PairError::Malformed);
         }
         let set = RecordSet::from_records(self.records.clone(), by)?;

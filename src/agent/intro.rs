@@ -138,7 +138,7 @@ fn judge(agent: &Arc<Agent>, peer: &PeerId, records: Vec<Record>) -> Answer {
     let ended = issuers.filter_map(|issuer| agent.mesh.out_since(&issuer)).min();
     Answer::Refused(match ended {
         Some(at_s) => Unwelcome::Forgotten { at_s },
-        None if with.records().len() >= limits::RECORDS_MAX => Unwelcome::Full,
+        None if merged.refused > 0 && with.is_full() => Unwelcome::Full,
         None if merged.refused > 0 => Unwelcome::Unknown,
         None => Unwelcome::Expired,
     })
@@ -194,7 +194,7 @@ async fn by(agent: &Arc<Agent>, token: &Token) -> Result<(SocketAddr, Joined), N
 /// The mesh that a welcome is to, if it is the token's, and both this machine and who gave it are members.
 fn welcomed(token: &Token, welcome: Welcome, inviter: PeerId, me: &PeerId) -> Option<Joined> {
     let Welcome { records, disc_key, addresses } = welcome;
-    if records.len() > limits::RECORDS_MAX + limits::REVOCATIONS_MAX || addresses.len() > limits::RECORDS_MAX {
+    if records.len() > limits::SET_RECORDS_MAX || addresses.len() > limits::RECORDS_MAX {
         return None;
     }
     let set = RecordSet::from_records(records, &Ed25519).ok().filter(|set| set.mesh() == token.mesh)?;

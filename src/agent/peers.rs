@@ -459,7 +459,7 @@ async fn said(agent: &Arc<Agent>, link: &Link, mut receiver: Receiver) {
                 link.set_toolchains(list);
                 agent.tell_toolchains(link);
             }
-            Ok(Control::Records(records)) if records.len() <= limits::RECORDS_MAX => {
+            Ok(Control::Records(records)) if records.len() <= limits::SET_RECORDS_MAX => {
                 if agent.mesh.merge(records).is_some() {
                     records_changed(agent);
                 }

@@ -76,12 +76,12 @@ async fn exchange(link: &Link, ours: &Hello, set: &RecordSet) -> Result<Greeting
         // Each side sends before it reads; what it sends fits the stream's window, so neither waits for the other.
         stream::send(&mut send, &Sync::Hashes(set.hashes()), limits::WELCOME_BYTES_MAX).await?;
         let theirs = match stream::recv(&mut recv, limits::WELCOME_BYTES_MAX, FRAME_DEADLINE).await? {
-            Sync::Hashes(hashes) if hashes.len() <= limits::RECORDS_MAX => hashes,
+            Sync::Hashes(hashes) if hashes.len() <= limits::SET_RECORDS_MAX => hashes,
             _ => return Err(SyncError::Malformed),
         };
         stream::send(&mut send, &Sync::Records(set.missing(&theirs)), limits::WELCOME_BYTES_MAX).await?;
         records = match stream::recv(&mut recv, limits::WELCOME_BYTES_MAX, FRAME_DEADLINE).await? {
-            Sync::Records(records) if records.len() <= limits::RECORDS_MAX => records,
+            Sync::Records(records) if records.len() <= limits::SET_RECORDS_MAX => records,
             _ => return Err(SyncError::Malformed),
         };
     }

@@ -30,17 +30,17 @@ fn machines() -> Option<crate::Turn> {
 }
 
 /// C++ units that take long enough for something to happen meanwhile.
-fn units() -> Option<Vec<Unit>> {
+pub(crate) fn units() -> Option<Vec<Unit>> {
     let all = Corpus::Abseil.units().map_err(|why| crate::skip::<()>(&why)).ok()?;
     Some(build::spread(all, UNITS))
 }
 
-fn way() -> Way {
+pub(crate) fn way() -> Way {
     Way::new(Compilers::Gcc, "-O2 -g -MD").env("MESH", "force")
 }
 
 /// The plain compiler's results, and how long it took.
-fn reference(node: &Node<'_>, units: &[Unit]) -> (Made, Duration) {
+pub(crate) fn reference(node: &Node<'_>, units: &[Unit]) -> (Made, Duration) {
     let begun = Instant::now();
     let made = build::build(node.machine, units, &way(), &[]);
     assert_eq!(made.succeeded(), units.len(), "{made:?}");
@@ -61,7 +61,7 @@ fn assert_little_later(node: &Node<'_>, units: &[Unit], took: Duration, alone: D
 
 /// A build during which something happens, as soon as some units were compiled elsewhere.
 #[track_caller]
-fn build_while(nodes: &[Node<'_>], units: &[Unit], happens: impl FnOnce()) -> (Made, Duration) {
+pub(crate) fn build_while(nodes: &[Node<'_>], units: &[Unit], happens: impl FnOnce()) -> (Made, Duration) {
     let before = served(nodes);
     let begun = Instant::now();
     let mut building = build::start(nodes[0].machine, units, &way().jobs(6), LAUNCHER);

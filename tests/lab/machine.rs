@@ -105,7 +105,7 @@ impl Drop for Holder {
 pub(crate) struct Lab {
     // Machines go before the bridge that they are plugged into.
     pub(crate) machines: Vec<Machine>,
-    _bridge: Holder,
+    bridge: Holder,
     _folder: Folder,
 }
 
@@ -211,7 +211,14 @@ impl Lab {
             out_of_sight.push(&all);
             machines.push(Machine::start(&spec, number, &folder.0, &out_of_sight, bridge.child.id())?);
         }
-        Ok(Self { machines, _bridge: bridge, _folder: folder })
+        Ok(Self { machines, bridge, _folder: folder })
+    }
+
+    /// Keeps a machine's frames from all others that are kept apart so: what it sends reaches only those that are not.
+    pub(crate) fn keep_apart(&self, machine: usize) {
+        let (switch, port) = (format!("--net=/proc/{}/ns/net", self.bridge.child.id()), format!("p{machine}"));
+        let set = ["ip", "link", "set", "dev", &port, "type", "bridge_slave", "isolated", "on"];
+        succeed(Command::new("nsenter").arg(switch).args(set)).expect("a bridge keeps ports apart");
     }
 }
 

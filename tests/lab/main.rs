@@ -7,7 +7,7 @@
 //! - `roots`     other roots than the computer's: without a compiler, of another release
 //! - `itself`    that these do what they say
 //! - `agents`    agents on machines, joined and counted
-//! - `joining`, `builds`, `elsewhere`, `faults`, `again`, `together`   the claims
+//! - `joining`, `networks`, `builds`, `elsewhere`, `faults`, `again`, `together`   the claims
 //!
 //! Linux as root; anything else is skipped visibly, and is a failure under `MESH_TEST_NO_SKIP=1`.
 #![cfg(target_os = "linux")]
@@ -22,6 +22,7 @@ mod faults;
 mod itself;
 mod joining;
 mod machine;
+mod networks;
 mod reference;
 mod roots;
 mod together;

@@ -253,7 +253,7 @@ impl World {
         let went_well = match end.phase {
             Phase::Hello => self.hello_arrives(m, conn, message(&parcel, limits::HELLO_BYTES_MAX)),
             Phase::Hashes => match message(&parcel, limits::WELCOME_BYTES_MAX) {
-                Some(Sync::Hashes(hashes)) if hashes.len() <= limits::RECORDS_MAX => {
+                Some(Sync::Hashes(hashes)) if hashes.len() <= limits::SET_RECORDS_MAX => {
                     let missing = end.set.missing(&hashes);
                     self.send(m, conn, CONTROL, &Sync::Records(missing));
                     self.phase(m, conn, Phase::Records);
@@ -262,7 +262,7 @@ impl World {
                 _ => false,
             },
             Phase::Records => match message(&parcel, limits::WELCOME_BYTES_MAX) {
-                Some(Sync::Records(records)) if records.len() <= limits::RECORDS_MAX => {
+                Some(Sync::Records(records)) if records.len() <= limits::SET_RECORDS_MAX => {
                     self.greeted(m, conn, records);
                     true
                 }
@@ -357,7 +357,7 @@ impl World {
                 end.toolchains = list;
                 self.wake_waiters(m);
             }
-            Some(Control::Records(records)) if records.len() <= limits::RECORDS_MAX => self.merge(m, records),
+            Some(Control::Records(records)) if records.len() <= limits::SET_RECORDS_MAX => self.merge(m, records),
             Some(Control::Leaving) => {
                 end.load = Load::default();
                 self.wake_waiters(m);

@@ -222,8 +222,7 @@ impl RecordSet {
                 waiting.insert(issuer, later);
             }
             for (hash, record, grant) in now {
-                let full = self.admits.len() + self.delegates.len() + 1 >= limits::RECORDS_MAX;
-                if full || !record.is_signed_by(&signers[&issuer], verify) {
+                if self.is_full() || !record.is_signed_by(&signers[&issuer], verify) {
                     merged.refused += 1;
                     continue;
                 }
@@ -269,6 +268,12 @@ impl RecordSet {
     pub fn revocation(&self, peer: &PeerId) -> Option<&Revoke> {
         let of_it = self.revokes.values().map(|(_, revoke)| revoke).filter(|revoke| revoke.subject == *peer);
         of_it.min_by_key(|revoke| (revoke.issued, revoke.issuer))
+    }
+
+    /// Whether no machine and no token can be admitted any more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.admits.len() + self.delegates.len() + 1 >= limits::RECORDS_MAX
     }
 
     /// The tokens that are known: each once.
