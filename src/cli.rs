@@ -430,6 +430,8 @@ pub struct Setup {
 pub enum SetupFor {
     /// A container that lends its compilers: its file, and the commands that build and run it
     Container,
+    /// What lets other machines through this one's firewall
+    Firewall,
     /// A project with CMakeLists.txt
     Cmake,
     /// A project with a Makefile

@@ -76,7 +76,7 @@ fn absent(other: &Other, port: u16) -> Check {
     let text = format!("{name} is not connected: it does not answer at {}", other.addresses.join(", "));
     let hint = format!(
         "if it runs: a firewall on one of the two drops udp (here {port}), or this Wi-Fi isolates its clients; one of the \
-         two must let the other in"
+         two must let the other in. mesh setup firewall prints what opens this one"
     );
     check("path", Level::Warning, text, hint)
 }

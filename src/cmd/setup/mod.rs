@@ -3,10 +3,17 @@
 mod recipes;
 
 use super::failure::{Failure, USAGE, out_raw};
-use crate::{cli::Setup, env, net::endpoint::PORT, sandbox::needs::CAPABILITIES};
+use crate::{
+    cli::{Setup, SetupFor},
+    env,
+    net::endpoint::PORT,
+    sandbox::needs::CAPABILITIES,
+};
 
 /// Where the container keeps its files.
 const DIR: &str = "/var/lib/mesh";
+/// The port of mDNS (RFC 6762).
+const MDNS: u16 = 5353;
 /// What the image and the container are called.
 const NAME: &str = "mesh-worker";
 
@@ -20,9 +27,32 @@ pub(super) fn run(args: &Setup) -> Result<u8, Failure> {
     };
     match recipes::recipe(what) {
         Some(recipe) => out_raw(&recipes::text(&recipe, args.what.is_none())),
+        None if what == SetupFor::Firewall => out_raw(&firewall()),
         None => out_raw(&container()),
     }
     Ok(0)
+}
+
+/// What opens the two ports, for each kind of firewall. Nothing of it is run here: what a firewall lets through is its owner's to say.
+fn firewall() -> String {
+    format!(
+        "# Machines of a mesh reach each other at UDP port {PORT}, and find each other by mDNS at {MDNS}, which networks without
+# multicast do not need. Nothing else listens. Whoever is no member gets no further than a handshake.
+
+# ufw
+sudo ufw allow {PORT}/udp comment mesh
+sudo ufw allow {MDNS}/udp comment mdns
+
+# firewalld
+sudo firewall-cmd --permanent --add-port={PORT}/udp --add-service=mdns
+sudo firewall-cmd --reload
+
+# nftables, where the table and the chain are called so
+sudo nft add rule inet filter input udp dport '{{ {MDNS}, {PORT} }}' accept
+
+# macOS asks once by itself; later, in System Settings, Network, Firewall.
+"
+    )
 }
 
 /// The container's file and the commands. The jobs' sandbox needs root in it, with what is listed and no more.
@@ -68,6 +98,15 @@ docker exec -it {NAME} mesh join CODE@HOST
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_opens_a_firewall_is_lines_that_a_shell_reads_and_opens_the_two_ports_alone() {
+        let text = firewall();
+        let read = std::process::Command::new("sh").args(["-n", "-c", &text]).output().expect("there is sh");
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        let commands = text.lines().filter(|line| line.starts_with("sudo") && !line.ends_with("--reload"));
+        assert!(commands.clone().all(|line| line.contains("6374") || line.contains("5353")) && commands.count() == 4);
+    }
 
     #[test]
     fn the_commands_give_what_the_sandbox_needs_and_nothing_else() {

@@ -19,7 +19,7 @@ pub(super) struct Recipe {
 pub(super) fn recipe(what: SetupFor) -> Option<Recipe> {
     use SetupFor::*;
     Some(match what {
-        Container => return None,
+        Container | Firewall => return None,
         Cmake => Recipe {
             name: "CMake",
             lines: &["mesh with -- cmake -B build", "mesh with -- cmake --build build"],
