@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{net::identity::Identity, view::rows::count};
 use mesh_proto::{
-    membership::{Cause, Members},
+    membership::{Cause, Delegate, Members, RecordSet, Role},
     peer::PeerId,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -24,6 +24,12 @@ const PREFIX_MIN: usize = 6;
 
 /// How a token is told from a machine.
 const TOKEN: &str = "token:";
+
+/// The tokens that have not ended: their keys, names and roles.
+fn tokens(set: &RecordSet) -> Vec<(PeerId, String, Role)> {
+    let row = |token: &Delegate| (token.key.peer(), token.label.clone(), token.role);
+    super::intro::live(set, super::mesh::now_s()).map(row).collect()
+}
 
 /// The token of this name.
 fn token(agent: &Agent, label: &str) -> Result<PeerId, String> {
@@ -74,12 +80,17 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
     let admitted = agent.mesh.set().map(|(set, _)| set.admitted_by(&subject)).unwrap_or_default();
     // Without these this machine would be out too: itself, and those through whom it was admitted.
     let own = ancestors(&members, me.peer());
-    let admitted = admitted.into_iter().filter(|peer| *peer != subject && members.get(peer).is_some());
+    let tokens: Vec<(PeerId, String, Role)> = agent.mesh.set().map(|(set, _)| tokens(&set)).unwrap_or_default();
+    let is_live = |peer: &PeerId| members.get(peer).is_some() || tokens.iter().any(|(token, ..)| token == peer);
+    let admitted = admitted.into_iter().filter(|peer| *peer != subject && is_live(peer));
     let (own, admitted): (Vec<PeerId>, Vec<PeerId>) = admitted.partition(|peer| own.contains(peer));
     let Some(keeps) = keeps else {
-        let shown = admitted
-            .iter()
-            .filter_map(|peer| Some((agent.mesh.name_of(peer)?, agent.mesh.role_of(peer)?.name().to_owned())));
+        let token = |peer: &PeerId| {
+            let (_, label, role) = tokens.iter().find(|(token, ..)| token == peer)?;
+            Some((format!("{TOKEN}{label}"), role.name().to_owned()))
+        };
+        let machine = |peer: &PeerId| Some((agent.mesh.name_of(peer)?, agent.mesh.role_of(peer)?.name().to_owned()));
+        let shown = admitted.iter().filter_map(|peer| machine(peer).or_else(|| token(peer)));
         return Tell::Forgetting { name: called, id: subject.short(), admitted: shown.collect() };
     };
     if let Err(error) = agent.mesh.deny(subject) {

@@ -77,6 +77,7 @@ fn who_was_forgotten_comes_back_with_a_new_identity_and_not_without() {
 fn a_machine_with_a_new_key_goes_on_and_a_copy_of_the_old_one_is_out() {
     let Some(mut desk) = Desk::on(Ground::new()) else { return };
     let before = id(&desk.client);
+    desk.client.mesh(&desk.ground, &["invite", "--label", "ci"]);
     // A copy of its disk, made while nobody writes there.
     desk.client.stop();
     let mut copy = Agent::new(&desk.ground, "copy");
@@ -90,6 +91,8 @@ fn a_machine_with_a_new_key_goes_on_and_a_copy_of_the_old_one_is_out() {
     desk.client.answers();
     assert_ne!(id(&desk.client), before);
     desk.meet();
+    // The token that it had made before stands.
+    assert!(told(&desk, &["list"]).contains("token:ci "), "{}", told(&desk, &["list"]));
     desk.same(&brief(&desk, "a"), Where::There);
     copy.start(&desk.ground);
     copy.answers();

@@ -349,11 +349,13 @@ impl RecordSet {
         newest.or_else(|| (self.genesis.founder.peer() == *peer).then(|| self.genesis.founder_name.clone()))
     }
 
-    /// The machines that a machine has admitted, sorted.
+    /// The machines that a machine or a token has admitted, and the tokens that it has made, sorted.
     #[must_use]
     pub fn admitted_by(&self, peer: &PeerId) -> Vec<PeerId> {
-        let by_it = self.admits.values().filter(|(_, admit)| admit.issuer == *peer);
-        by_it.map(|(_, admit)| admit.subject.peer()).collect::<BTreeSet<_>>().into_iter().collect()
+        let machines = self.admits.values().map(|(_, admit)| (admit.issuer, admit.subject.peer()));
+        let tokens = self.delegates.values().map(|(_, delegate)| (delegate.issuer, delegate.key.peer()));
+        let by_it = machines.chain(tokens).filter(|(issuer, _)| issuer == peer);
+        by_it.map(|(_, subject)| subject).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Who is revoked, and which of its admissions stand nevertheless.
