@@ -104,7 +104,10 @@ pub(super) fn forget(agent: &Arc<Agent>, name: &str, stolen: bool, keeps: Option
     peers::records_changed(agent);
     match signed {
         Some(Err(error)) => {
-            failed(super::command::FAILED, format!("{called} is refused here, but the others do not know: {error}"))
+            let text = format!(
+                "{called} is refused here, but the others do not know: {error}. Without those: mesh forget {called} --stolen"
+            );
+            failed(super::command::FAILED, text)
         }
         None => Tell::Finished(format!(
             "forgotten here: {called}. The others still let it in: this machine is no owner, so ask one to say: mesh forget {called}"

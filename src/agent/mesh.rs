@@ -227,10 +227,18 @@ impl Mesh {
         written
     }
 
-    /// Signs that a machine is out, and keeps that. Of those that it has admitted, these stay.
+    /// Signs that a machine is out, and keeps that. Of those that it has admitted, these stay; they may not be
+    /// more than [`limits::KEPT_MAX`].
     pub(super) fn revoke(&self, subject: PeerId, keep: Vec<PeerId>, cause: Cause) -> Result<(), MeshError> {
         let (set, _) = self.set().ok_or(MeshError::None)?;
-        let keep: Vec<PeerId> = keep.into_iter().take(limits::KEPT_MAX).collect();
+        let keep: BTreeSet<PeerId> = keep.into_iter().collect();
+        if keep.len() > limits::KEPT_MAX {
+            let (has, most) = (keep.len(), limits::KEPT_MAX);
+            return Err(MeshError::Record(format!(
+                "it has admitted {has} machines and tokens, and {most} can stay when it goes"
+            )));
+        }
+        let keep = keep.into_iter().collect();
         let revoke = Revoke { mesh: set.mesh(), subject, keep, cause, issuer: self.me(), issued: now_s() };
         self.sign(&Body::Revoke(revoke))
     }
@@ -414,6 +422,29 @@ mod tests {
         assert_eq!(again.role(), Some(Role::Owner));
         assert_eq!(again.name_of(&newcomer.me()).as_deref(), Some("tower"));
         assert!(again.gate.is_member(&newcomer.me()));
+    }
+
+    #[test]
+    fn a_revocation_keeps_whoever_is_named_in_whatever_order_or_is_not_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let founder = machine(dir.path());
+        founder.found("home", "a").expect("in none");
+        let keys: Vec<PublicKey> = (0..30).map(|n| PublicKey([n; 32])).collect();
+        for key in &keys {
+            founder.admit(*key, "one", Role::Peer).expect("an owner");
+        }
+        let subject = PublicKey([99; 32]);
+        founder.admit(subject, "out", Role::Owner).expect("an owner");
+        let mut named: Vec<PeerId> = keys.iter().map(PublicKey::peer).collect();
+        named.sort_unstable_by(|one, other| other.cmp(one));
+        let refused = founder.revoke(subject.peer(), named.clone(), Cause::Stolen).expect_err("too many");
+        assert!(refused.to_string().contains("30 machines and tokens, and 24 can stay"), "{refused}");
+        assert!(founder.role_of(&subject.peer()).is_some(), "nothing was signed");
+        named.truncate(limits::KEPT_MAX);
+        founder.revoke(subject.peer(), named.clone(), Cause::Stolen).expect("signs");
+        let (set, _) = founder.set().expect("in a mesh");
+        let kept: BTreeSet<PeerId> = set.revocation(&subject.peer()).expect("revoked").keep.iter().copied().collect();
+        assert_eq!(kept, named.into_iter().collect());
     }
 
     #[test]

@@ -11,7 +11,10 @@ use super::{
     wire::Tell,
 };
 use crate::net::identity::{self, Identity, IdentityError};
-use mesh_proto::membership::{Cause, Role, Sign};
+use mesh_proto::{
+    limits,
+    membership::{Cause, Role, Sign},
+};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -34,6 +37,11 @@ enum NotRenewed {
          another owner's"
     )]
     Line,
+    #[error(
+        "this machine has admitted more machines and tokens than stay when its key goes, which are {}",
+        limits::KEPT_MAX
+    )]
+    Many,
 }
 
 /// Leaves the mesh: says so to its machines, forgets it, and begins anew as a machine of no mesh.
@@ -89,9 +97,12 @@ fn renewed(agent: &Agent) -> Result<String, NotRenewed> {
     let me = agent.mesh.me();
     let fresh = Identity::prepare(&agent.places.state)?;
     agent.mesh.admit(fresh.public_key(), &agent.own_name(), Role::Owner)?;
-    let kept = agent.mesh.set().map(|(set, _)| set.admitted_by(&me)).unwrap_or_default();
     if agent.mesh.role_of(&fresh.peer()) != Some(Role::Owner) {
         return Err(NotRenewed::Line);
+    }
+    let kept = agent.mesh.set().map(|(set, _)| set.admitted_by(&me)).unwrap_or_default();
+    if kept.len() > limits::KEPT_MAX {
+        return Err(NotRenewed::Many);
     }
     // From here on the old key is worth nothing: the new one must be the one that is found at the next start.
     identity::adopt(&agent.places.state)?;
